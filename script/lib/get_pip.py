@@ -14,7 +14,7 @@ HERE = os.path.dirname(os.path.abspath(os.environ["GET_PIP"]))
 
 
 def main() -> int:
-    wanted = [argument for argument in sys.argv[1:] if argument.startswith("pip==")][0]
+    wanted = next(argument for argument in sys.argv[1:] if argument.startswith("pip=="))
     wheel = glob.glob(os.path.join(HERE, f"pip-{wanted[5:]}-*.whl"))[0]
     # A wheel of pip can run itself without being installed.
     return subprocess.call([sys.executable, f"{wheel}/pip", "install", "--no-index", "--find-links", HERE, wanted])
