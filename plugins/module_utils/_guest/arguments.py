@@ -1,0 +1,127 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The option values of one guest, part by part: what the argv templates (and users' own) put together. Pure: no I/O.
+
+``@generation@`` and ``@log@`` stand for the generation's and the log directory; the runtime fills them at each start.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from .definition import Console, Definition, Disk, Nic
+from .layout import PlacedBlock, layout
+from .qemu_options import format_options
+
+GENERATION = "@generation@"
+LOG = "@log@"
+
+
+def machine_options(definition: Definition) -> str:
+    """Value of -machine. aux-ram-share=on from the first boot: it cannot be added later, and cpr-transfer needs it."""
+    single = definition.blocks[0].numa_node is None
+    options = {"accel": definition.accel, "memory-backend": definition.blocks[0].id if single else None, "aux-ram-share": True}
+    return format_options(options, definition.machine)
+
+
+def memory_options(definition: Definition) -> str:
+    """Value of -m, in bytes with the suffix B avoided: QEMU reads a bare number as MiB."""
+    return format_options({"size": f"{definition.memory_size // 1024}k"})
+
+
+def memory_object(placed: PlacedBlock) -> str:
+    """Value of -object for one memory block."""
+    block = placed.block
+    common = {
+        "id": block.id,
+        "size": block.size,
+        "share": block.mmap == "shared",
+        "prealloc": block.prealloc,
+        "host-nodes": block.host_nodes or None,
+        "policy": block.policy if block.policy != "default" else None,
+    }
+    if block.backing == "memfd":
+        huge = {"hugetlb": True, "hugetlbsize": block.page_size} if block.page_size else {}
+        return format_options({**common, **huge}, "memory-backend-memfd")
+    # For mode=temp the path is a directory: QEMU makes a file in it and unlinks it at once (util/oslib, file_ram_open()).
+    return format_options({**common, "mem-path": placed.path or block.directory}, "memory-backend-file")
+
+
+def memory_objects(definition: Definition) -> list[str]:
+    """Values of -object, in the order that gives the blocks their offsets."""
+    return [memory_object(placed) for placed in layout(definition)]
+
+
+def numa_nodes(definition: Definition) -> list[str]:
+    """Values of -numa; empty without guest NUMA nodes. vCPUs are spread evenly over the nodes."""
+    nodes = [block for block in definition.blocks if block.numa_node is not None]
+    values = []
+    for block in sorted(nodes, key=lambda item: item.numa_node or 0):
+        number = block.numa_node or 0
+        first, last = definition.cpus * number // len(nodes), definition.cpus * (number + 1) // len(nodes) - 1
+        cpus = None if last < first else f"{first}-{last}"
+        values.append(format_options({"nodeid": number, "cpus": cpus, "memdev": block.id}, "node"))
+    return values
+
+
+def disk_blockdev(disk: Disk) -> str:
+    """Value of -blockdev (JSON); the node is called ``disk-ID``."""
+    return json.dumps(blockdev(disk), sort_keys=True)
+
+
+def blockdev(disk: Disk) -> dict[str, Any]:
+    """The block node of a disk as QAPI's BlockdevOptions."""
+    protocol = {
+        "driver": "host_device" if disk.path.startswith("/dev/") and not disk.path.startswith("/dev/shm/") else "file",
+        "filename": disk.path,
+        "aio": disk.aio,
+        "cache": {"direct": disk.cache == "none"},
+    }
+    return {
+        "driver": disk.format,
+        "node-name": f"disk-{disk.id}",
+        "read-only": disk.read_only,
+        "discard": "unmap" if disk.discard else "ignore",
+        "cache": {"direct": disk.cache == "none"},
+        "file": protocol,
+    }
+
+
+def disk_device(disk: Disk) -> str:
+    """Value of -device for a disk."""
+    driver = {"virtio": "virtio-blk-pci", "scsi": "scsi-hd", "sata": "ide-hd"}[disk.interface]
+    bus = {"virtio": None, "scsi": "scsi0.0", "sata": None}[disk.interface]
+    return format_options({"id": disk.id, "drive": f"disk-{disk.id}", "bus": bus, "bootindex": disk.boot_index}, driver)
+
+
+def nic_netdev(nic: Nic) -> str:
+    """Value of -netdev. ``queues`` makes QEMU open the tap with IFF_MULTI_QUEUE, so that the next QEMU can open it too."""
+    if nic.type == "user":
+        return format_options({"id": f"net-{nic.id}"}, "user")
+    return format_options({"id": f"net-{nic.id}", "ifname": nic.tap, "script": "no", "downscript": "no", "queues": nic.queues, "vhost": False}, "tap")
+
+
+def nic_device(nic: Nic) -> str:
+    """Value of -device for a network interface. No option ROM: its size may differ in the next QEMU's package."""
+    multi = {"mq": True, "vectors": 2 * nic.queues + 2} if nic.queues > 1 else {}
+    return format_options({"id": nic.id, "netdev": f"net-{nic.id}", "mac": nic.mac, **multi}, nic.model)
+
+
+def console_chardev(console: Console) -> str:
+    """Value of -chardev. append=on: the next QEMU would truncate the log otherwise."""
+    if console.to == "log":
+        return format_options({"id": f"chr-{console.id}", "path": f"{LOG}/console-{console.id}.log", "append": True}, "file")
+    return format_options({"id": f"chr-{console.id}", "path": f"{GENERATION}/{console.id}.sock", "server": True, "wait": False}, "socket")
+
+
+def agent_chardev() -> str:
+    """Value of -chardev for the guest agent's channel."""
+    return format_options({"id": "chr-qga", "path": f"{GENERATION}/qga.sock", "server": True, "wait": False}, "socket")
+
+
+def vnc_display() -> str:
+    """Value of -vnc: a socket in the generation's directory."""
+    return f"unix:{GENERATION}/vnc.sock"

@@ -1,0 +1,126 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The command line of the runtime: ``hostmem VERB [NAME…]``, JSON out. See ``hostmem --help``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any, Optional
+
+from . import managed, verbs
+from .config import DEFAULT_PATH, Config, load_config
+from .definition import NAME
+from .errors import HostmemError
+from .live_update import UpdateOptions
+from .store import guest_names
+from .unit import LINES, run_line
+from .version import VERSION
+
+SCHEMA = 1
+STOP_TIMEOUT = 60.0
+
+
+def parser() -> argparse.ArgumentParser:
+    """All verbs and options."""
+    top = argparse.ArgumentParser(prog="hostmem", description="Own the RAM of QEMU guests: start, live-update, stop them. Answers in JSON.")
+    top.add_argument("--config", default=DEFAULT_PATH, help="configuration file (default: %(default)s)")
+    top.add_argument("--version", action="version", version=VERSION)
+    sub = top.add_subparsers(dest="verb", required=True)
+    define = sub.add_parser("define", help="keep a definition, read from standard input as JSON {definition, argv}")
+    define.add_argument("--check", action="store_true", help="change nothing, say what would change")
+    for verb, text in (
+        ("undefine", "forget guests that do not run"),
+        ("start", "start guests"),
+        ("stop", "power guests down"),
+        ("update", "move running guests into the installed QEMU"),
+        ("recover", "finish or roll back what was interrupted"),
+        ("info", "what is known of guests (default: all)"),
+    ):
+        command = sub.add_parser(verb, help=text)
+        command.add_argument("names", nargs="*", metavar="NAME")
+        command.add_argument("--all", action="store_true", help="every guest defined on this host")
+        if verb in ("undefine", "start", "stop", "update"):
+            command.add_argument("--check", action="store_true", help="change nothing, say what would change")
+        if verb == "stop":
+            command.add_argument("--timeout", type=float, default=STOP_TIMEOUT, help="seconds between ACPI power-down and quit (default: %(default)s)")
+        if verb == "update":
+            command.add_argument("--force", action="store_true", help="also when the guest runs in the installed QEMU already")
+            command.add_argument("--max-pause", type=float, help="seconds a guest may be paused before the update is called off")
+            command.add_argument("--parallel", type=int, default=0, help="live updates at once (default: the host's number)")
+    unit = sub.add_parser("unit", help="one line of the systemd unit")
+    unit.add_argument("line", choices=LINES)
+    unit.add_argument("names", nargs=1, metavar="NAME")
+    unit.add_argument("--timeout", type=float, default=STOP_TIMEOUT)
+    return top
+
+
+def main(words: Optional[Sequence[str]] = None) -> int:
+    """0: all guests well; 1: some failed; 2: called wrongly."""
+    options = parser().parse_args(words)
+    try:
+        config = load_config(options.config)
+        results = _run(config, options)
+    except HostmemError as error:
+        print(json.dumps({"schema": SCHEMA, "runtime": VERSION, "results": [], "error": error.as_dict()}, sort_keys=True))
+        return 2
+    print(json.dumps({"schema": SCHEMA, "runtime": VERSION, "results": results}, sort_keys=True))
+    return 0 if all(item["ok"] for item in results) else 1
+
+
+def _names(config: Config, options: argparse.Namespace) -> list[str]:
+    names = list(dict.fromkeys(options.names))
+    if getattr(options, "all", False) or (options.verb == "info" and not names):
+        return guest_names(config)
+    for name in names:
+        if not re.fullmatch(NAME, name):
+            raise HostmemError(f"{name!r} is not a guest's name.")
+    if not names:
+        raise HostmemError("No guest is named.", cure="Name guests, or use --all.")
+    return names
+
+
+def _run(config: Config, options: argparse.Namespace) -> list[dict[str, Any]]:
+    verb = options.verb
+    if verb == "define":
+        return _define(config, options.check)
+    names = _names(config, options)
+    if verb == "unit":
+        return [run_line(config, options.line, names[0], options.timeout)]
+    if verb == "undefine":
+        return verbs.each(names, lambda name: verbs.undefine_guest(config, name, options.check))
+    if verb == "recover":
+        return verbs.recover_guests(config, names)
+    if verb == "info":
+        return verbs.inform(config, names)
+    return _lifecycle(config, names, options)
+
+
+def _lifecycle(config: Config, names: list[str], options: argparse.Namespace) -> list[dict[str, Any]]:
+    by_systemd = config.manager == "systemd"
+    if options.verb == "start":
+        return (managed if by_systemd else verbs).start_guests(config, names, options.check)
+    if options.verb == "stop":
+        if by_systemd:
+            return managed.stop_guests(config, names, options.check)
+        return verbs.stop_guests(config, names, options.timeout, options.check)
+    wanted = UpdateOptions(options.force, options.check, options.max_pause, options.parallel)
+    return (managed if by_systemd and not options.check else verbs).update_guests(config, names, wanted)
+
+
+def _define(config: Config, check: bool) -> list[dict[str, Any]]:
+    try:
+        data = json.load(sys.stdin)
+    except ValueError as error:
+        raise HostmemError(f"Standard input is not JSON: {error}.") from error
+    name = str((data.get("definition") or {}).get("name", "")) if isinstance(data, dict) else ""
+    return verbs.each([name], lambda _name: verbs.define_guest(config, data if isinstance(data, dict) else {}, check))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

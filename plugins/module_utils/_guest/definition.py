@@ -1,0 +1,388 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The guest definition: what a user writes about a guest, checked and completed. Pure: no I/O."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, field
+from typing import Any, Optional
+
+from .errors import DefinitionError
+from .fields import Fields
+from .forbidden import forbidden_arguments
+from .sizes import format_size
+
+SCHEMA = 1
+NAME = r"[a-z0-9][a-z0-9_-]{0,31}"
+IDENTIFIER = r"[A-Za-z][A-Za-z0-9_.-]{0,31}"
+_VERSIONED_MACHINE = r"[A-Za-z0-9-]+-\d+\.\d+"
+_MAC = r"[0-9a-f]{2}(:[0-9a-f]{2}){5}"
+
+BACKINGS = ("tmpfs", "file", "memfd", "hugetlbfs")
+_DEFAULT_DIRECTORY = {"tmpfs": "/dev/shm/hostmem", "hugetlbfs": "/dev/hugepages/hostmem"}
+
+
+@dataclass(frozen=True)
+class MemoryBlock:
+    """One memory backend; sizes in bytes. The words keep the meaning of Feiner's -mem-path series (qemu-devel, 2012).
+
+    ``mode``: ``create`` makes the named file or takes an old one over, whose content a cold start never sees;
+    ``open`` demands an existing file of exactly this offset, size and name; ``temp`` is unlinked, for this run only.
+    """
+
+    id: str
+    size: int
+    backing: str
+    directory: str
+    page_size: Optional[int]
+    numa_node: Optional[int]
+    host_nodes: list[int]
+    policy: str
+    mmap: str
+    mode: str
+    filesystem: str
+    prealloc: bool
+
+    @property
+    def named(self) -> bool:
+        """True when the block lives in a file with a name (not memfd, not an unlinked file)."""
+        return self.backing != "memfd" and self.mode != "temp"
+
+
+@dataclass(frozen=True)
+class Disk:
+    """One disk image; ``path`` is a file or block device on the host."""
+
+    id: str
+    path: str
+    format: str
+    interface: str
+    read_only: bool
+    cache: str
+    aio: str
+    discard: bool
+    boot_index: Optional[int]
+
+
+@dataclass(frozen=True)
+class Nic:
+    """One network interface; a tap is made by the runtime and joined to ``bridge``."""
+
+    id: str
+    type: str
+    bridge: str
+    tap: str
+    mac: str
+    model: str
+    queues: int
+
+
+@dataclass(frozen=True)
+class Console:
+    """One console: a serial port or a virtio console, into an appended log or a socket of the generation."""
+
+    id: str
+    type: str
+    to: str
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Direct kernel boot."""
+
+    image: str
+    initrd: str
+    cmdline: str
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A whole guest. ``max_pause`` in seconds: the longest pause a live update may cost before it is called off."""
+
+    schema: int
+    name: str
+    qemu: str
+    machine: str
+    accel: str
+    cpu_model: str
+    cpus: int
+    blocks: list[MemoryBlock]
+    disks: list[Disk] = field(default_factory=list)
+    nics: list[Nic] = field(default_factory=list)
+    consoles: list[Console] = field(default_factory=list)
+    guest_agent: bool = False
+    vnc: bool = False
+    video: str = "none"
+    kernel: Optional[Kernel] = None
+    arguments: list[str] = field(default_factory=list)
+    max_pause: float = 2.0
+
+    @property
+    def memory_size(self) -> int:
+        """All guest memory, in bytes."""
+        return sum(block.size for block in self.blocks)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The complete definition in the form users write, with every default filled in; what has no value is left out."""
+        data = _without_empty(asdict(self))
+        data["cpu"] = {"model": data.pop("cpu_model"), "count": data.pop("cpus")}
+        data["memory"] = {"blocks": data.pop("blocks")}
+        return data
+
+
+def _without_empty(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_empty(item) for key, item in value.items() if item is not None and item != ""}
+    if isinstance(value, list):
+        return [_without_empty(item) for item in value]
+    return value
+
+
+def parse_definition(data: Any) -> Definition:
+    """Check and complete a definition.
+
+    :raises DefinitionError: listing every problem with its key.
+    """
+    problems: list[str] = []
+    top = Fields(data, "", problems)
+    if (top.raw("schema") or SCHEMA) != SCHEMA:
+        top.fail("schema", f"{top.raw('schema')!r} is not the schema this version reads ({SCHEMA})")
+    name = top.text("name", None, NAME, "must be 1 to 32 of a-z 0-9 _ -, beginning with a letter or digit")
+    definition = Definition(
+        schema=SCHEMA,
+        name=name,
+        qemu=top.path("qemu", "/usr/bin/qemu-system-x86_64"),
+        machine=_machine(top),
+        accel=top.choice("accel", ("kvm", "tcg"), "kvm"),
+        **_cpu(top),
+        blocks=_memory(top, name),
+        disks=[_disk(Fields(item, key, problems)) for key, item in top.items("disks")],
+        nics=[_nic(Fields(item, key, problems), name, number) for number, (key, item) in enumerate(top.items("nics"))],
+        consoles=[_console(Fields(item, key, problems)) for key, item in top.items("consoles")],
+        guest_agent=top.boolean("guest_agent", False),
+        vnc=top.boolean("vnc", False),
+        video=top.choice("video", ("none", "std", "virtio"), "none"),
+        kernel=_kernel(top),
+        arguments=_arguments(top),
+        max_pause=top.number("max_pause", 2.0, 0.01, 3600),
+    )
+    top.finish()
+    _check_whole(definition, top)
+    if problems:
+        raise DefinitionError(problems)
+    return definition
+
+
+def _machine(top: Fields) -> str:
+    machine = top.text("machine")
+    if machine and not re.fullmatch(_VERSIONED_MACHINE, machine):
+        top.fail(
+            "machine",
+            f"{machine!r} is an alias or has no version: it means another machine in the next QEMU, which then cannot take the guest over;"
+            " name a versioned type such as pc-q35-10.0 (qemu-system-x86_64 -machine help lists them)",
+        )
+    return machine
+
+
+def _cpu(top: Fields) -> dict[str, Any]:
+    fields = Fields(top.raw("cpu") or {}, "cpu", top.problems)
+    model = fields.text("model", "host" if top.raw("accel") in (None, "kvm") else "qemu64", r"[A-Za-z0-9_.+=,-]+", "is not a CPU model")
+    count = fields.integer("count", 1, 1, 4096)
+    fields.finish()
+    return {"cpu_model": model, "cpus": count or 1}
+
+
+def _memory(top: Fields, name: str) -> list[MemoryBlock]:
+    raw = top.raw("memory")
+    if raw is None:
+        top.fail("memory", "is required")
+        return []
+    fields = Fields(raw, "memory", top.problems)
+    items = fields.items("blocks")
+    fields.finish()
+    if not items:
+        fields.fail("blocks", "needs at least one block")
+    return [_block(Fields(item, key, top.problems), name) for key, item in items]
+
+
+def _block(fields: Fields, guest: str) -> MemoryBlock:
+    backing = fields.choice("backing", BACKINGS, "memfd")
+    block = MemoryBlock(
+        id=fields.text("id", "ram0", IDENTIFIER, "must begin with a letter and have only letters, digits, _ . -"),
+        size=fields.size("size") or _missing_size(fields),
+        backing=backing,
+        directory=_directory(fields, backing, guest),
+        page_size=fields.size("page_size"),
+        numa_node=fields.integer("numa_node", None, 0, 127),
+        host_nodes=[_node(key, item, fields.problems) for key, item in fields.items("host_nodes")],
+        policy=fields.choice("policy", ("default", "bind", "interleave", "preferred"), "default"),
+        mmap=fields.choice("mmap", ("shared", "private"), "shared"),
+        mode=fields.choice("mode", ("create", "open", "temp"), "create"),
+        filesystem=fields.choice("filesystem", ("any", "tmpfs", "hugetlbfs", "dax"), _natural_filesystem(backing)),
+        prealloc=fields.boolean("prealloc", False),
+    )
+    fields.finish()
+    _check_block(block, fields)
+    return block
+
+
+def _missing_size(fields: Fields) -> int:
+    if fields.raw("size") is None:
+        fields.fail("size", "is required")
+    return 0
+
+
+def _node(key: str, item: Any, problems: list[str]) -> int:
+    if isinstance(item, bool) or not isinstance(item, int) or not 0 <= item < 1024:
+        problems.append(f"{key}: must be the number of a NUMA node, not {item!r}")
+        return 0
+    return int(item)
+
+
+def _natural_filesystem(backing: str) -> str:
+    return backing if backing in ("tmpfs", "hugetlbfs") else "any"
+
+
+def _directory(fields: Fields, backing: str, guest: str) -> str:
+    if backing == "memfd":
+        if fields.raw("directory") is not None:
+            fields.fail("directory", "has no meaning with backing memfd, which has no file name")
+        return ""
+    base = _DEFAULT_DIRECTORY.get(backing)
+    return fields.path("directory", f"{base}/{guest}" if base else None)
+
+
+def _check_block(block: MemoryBlock, fields: Fields) -> None:
+    if block.mmap == "private" and block.backing in ("memfd", "tmpfs"):
+        fields.fail("mmap", f"private on {block.backing} costs the memory twice, once in the file and once in the private copy: use shared, or backing file")
+    if block.mmap == "private" and block.prealloc:
+        fields.fail("prealloc", "with mmap private copies every page of the file at start, which defeats the file: leave it off")
+    if block.policy != "default" and not block.host_nodes:
+        fields.fail("policy", f"{block.policy} needs host_nodes")
+    if block.policy == "default" and block.host_nodes:
+        fields.fail("host_nodes", "needs a policy other than default")
+    if block.backing == "hugetlbfs" and block.page_size is None:
+        fields.fail("page_size", "is required with backing hugetlbfs (2M, 1G)")
+    if block.backing in ("tmpfs", "file") and block.page_size is not None:
+        fields.fail("page_size", f"has no meaning with backing {block.backing}: the mount decides")
+    if block.backing == "memfd" and block.mode != "create":
+        fields.fail("mode", f"{block.mode} has no meaning with backing memfd, which has no file name")
+    if block.backing in ("tmpfs", "hugetlbfs") and block.filesystem not in ("any", block.backing):
+        fields.fail("filesystem", f"{block.filesystem} contradicts backing {block.backing}")
+    if block.backing == "memfd" and block.filesystem != "any":
+        fields.fail("filesystem", "has no meaning with backing memfd")
+    step = block.page_size or 4096
+    if block.page_size is not None and (step & (step - 1) or step < 4096):
+        fields.fail("page_size", f"{format_size(step)} is not a page size")
+    elif block.size % step:
+        fields.fail("size", f"{format_size(block.size)} is not a multiple of the page size {format_size(step)}")
+
+
+def _disk(fields: Fields) -> Disk:
+    disk = Disk(
+        id=fields.text("id", None, IDENTIFIER, "must begin with a letter and have only letters, digits, _ . -"),
+        path=fields.path("path"),
+        format=fields.choice("format", ("qcow2", "raw")),
+        interface=fields.choice("interface", ("virtio", "scsi", "sata"), "virtio"),
+        read_only=fields.boolean("read_only", False),
+        cache=fields.choice("cache", ("writeback", "none"), "writeback"),
+        aio=fields.choice("aio", ("threads", "native", "io_uring"), "threads"),
+        discard=fields.boolean("discard", False),
+        boot_index=fields.integer("boot_index", None, 0, 255),
+    )
+    fields.finish()
+    if disk.aio == "native" and disk.cache != "none":
+        fields.fail("aio", "native needs cache none (QEMU refuses aio=native without cache.direct)")
+    return disk
+
+
+def _nic(fields: Fields, guest: str, number: int) -> Nic:
+    kind = fields.choice("type", ("tap", "user"), "tap")
+    bridge = fields.text("bridge", "", r"[A-Za-z0-9_.-]{1,15}", "is not an interface name (1 to 15 characters)")
+    # Interface names have 15 characters at most (IFNAMSIZ, linux/if.h).
+    tap = fields.text("tap", _tap_name(guest, number), r"[A-Za-z0-9_.-]{1,15}", "is not an interface name (1 to 15 characters)")
+    nic = Nic(
+        id=fields.text("id", None, IDENTIFIER, "must begin with a letter and have only letters, digits, _ . -"),
+        type=kind,
+        bridge=bridge if kind == "tap" else "",
+        tap=tap if kind == "tap" else "",
+        mac=fields.text("mac", None).lower(),
+        model=fields.text("model", "virtio-net-pci", r"[A-Za-z0-9-]+", "is not a device name"),
+        queues=fields.integer("queues", 2 if kind == "tap" else 1, 1, 256) or 1,
+    )
+    fields.finish()
+    if nic.mac and (not re.fullmatch(_MAC, nic.mac) or int(nic.mac[:2], 16) & 1):
+        fields.fail("mac", f"{nic.mac!r} is not a unicast MAC address like 52:54:00:12:34:56")
+    if kind == "tap" and nic.queues < 2:
+        fields.fail("queues", "must be at least 2: only a multi-queue tap can be held by the old and the new QEMU at once")
+    if kind == "tap" and not nic.model.startswith("virtio-net"):
+        fields.fail("model", f"{nic.model} has a single queue: its tap cannot be held by the old and the new QEMU at once; use virtio-net-pci")
+    if kind == "user" and (bridge or fields.raw("tap") is not None):
+        fields.fail("type", "user has neither bridge nor tap")
+    return nic
+
+
+def _tap_name(guest: str, number: int) -> str:
+    """A stable name within 15 characters; long guest names keep their end, where they usually differ."""
+    suffix = f".{number}"
+    return "hm" + guest[-(13 - len(suffix)) :] + suffix
+
+
+def _console(fields: Fields) -> Console:
+    console = Console(
+        id=fields.text("id", None, IDENTIFIER, "must begin with a letter and have only letters, digits, _ . -"),
+        type=fields.choice("type", ("serial", "virtio"), "serial"),
+        to=fields.choice("to", ("log", "socket"), "log"),
+    )
+    fields.finish()
+    return console
+
+
+def _kernel(top: Fields) -> Optional[Kernel]:
+    raw = top.raw("kernel")
+    if raw is None:
+        return None
+    fields = Fields(raw, "kernel", top.problems)
+    kernel = Kernel(image=fields.path("image"), initrd=fields.path("initrd", ""), cmdline=fields.text("cmdline", ""))
+    fields.finish()
+    return kernel
+
+
+def _arguments(top: Fields) -> list[str]:
+    arguments = []
+    for key, item in top.items("arguments"):
+        if not isinstance(item, str) or not item or "\n" in item or "\0" in item:
+            top.problems.append(f"{key}: must be a non-empty text without line breaks, not {item!r}")
+            continue
+        arguments.append(str(item))
+    top.problems.extend(forbidden_arguments(arguments, "arguments"))
+    return arguments
+
+
+def _check_whole(definition: Definition, top: Fields) -> None:
+    seen: dict[str, str] = {"qga": "guest_agent", "vnc": "vnc", "video": "video"}
+    for kind, things in (("memory.blocks", definition.blocks), ("disks", definition.disks), ("nics", definition.nics), ("consoles", definition.consoles)):
+        for index, thing in enumerate(things):  # type: ignore[var-annotated, arg-type]
+            key = f"{kind}[{index}].id"
+            if thing.id and thing.id in seen:
+                top.problems.append(f"{key}: {thing.id!r} is taken by {seen[thing.id]}")
+            seen.setdefault(thing.id, key)
+    for field_name in ("mac", "tap"):
+        values = [getattr(nic, field_name) for nic in definition.nics if getattr(nic, field_name)]
+        for value in sorted({value for value in values if values.count(value) > 1}):
+            top.problems.append(f"nics: {field_name} {value} is given twice")
+    paths = [disk.path for disk in definition.disks if not disk.read_only]
+    for path in sorted({path for path in paths if paths.count(path) > 1}):
+        top.problems.append(f"disks: {path} is written by two disks")
+    _check_nodes(definition, top)
+
+
+def _check_nodes(definition: Definition, top: Fields) -> None:
+    nodes = [block.numa_node for block in definition.blocks]
+    if len(nodes) > 1 and any(node is None for node in nodes):
+        top.problems.append("memory.blocks: several blocks are NUMA nodes of the guest; give each its numa_node")
+    elif any(node is not None for node in nodes) and sorted(node for node in nodes if node is not None) != list(range(len(nodes))):
+        top.problems.append(f"memory.blocks: numa_node must number the blocks 0 to {len(nodes) - 1}, each once")

@@ -1,0 +1,132 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The QEMUs that carry, or carried, a guest: their records, their processes, and which one is current."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from .._host.files import read_json, remove_file, write_json, write_text
+from .._host.processes import Process, command_lines, process
+from .paths import GenerationPaths, GuestPaths
+
+SCHEMA = 1
+_DIRECTORY = re.compile(r"gen-(\d+)")
+KEPT_LOGS = 5
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One QEMU of the guest. ``record`` is what it was started with: definition, argv (with placeholders), inventory, …"""
+
+    paths: GenerationPaths
+    process: Optional[Process]
+    record: dict[str, Any]
+
+    @property
+    def number(self) -> int:
+        return self.paths.number
+
+
+def generation_numbers(paths: GuestPaths) -> list[int]:
+    """Numbers of all generations that left a directory, ascending."""
+    try:
+        names = os.listdir(paths.run)
+    except FileNotFoundError:
+        return []
+    matches = (_DIRECTORY.fullmatch(name) for name in names)
+    return sorted(int(match.group(1)) for match in matches if match)
+
+
+def next_number(paths: GuestPaths) -> int:
+    """The number of the next generation: one more than any that has a directory or a log."""
+    numbers = generation_numbers(paths) + log_numbers(paths)
+    return max(numbers, default=-1) + 1
+
+
+def log_numbers(paths: GuestPaths) -> list[int]:
+    """Generations whose QEMU log still exists."""
+    try:
+        names = os.listdir(paths.log)
+    except FileNotFoundError:
+        return []
+    return sorted({int(match.group(1)) for match in (re.match(r"qemu-(\d+)\.", name) for name in names) if match})
+
+
+def qemu_processes(paths: GuestPaths) -> dict[int, Process]:
+    """The living QEMUs of the guest by generation, found by the QMP socket on their command lines: evidence, not records."""
+    pattern = re.compile(re.escape(f"unix:{paths.run}/gen-") + r"(\d+)/qmp\.sock,")
+    found: dict[int, Process] = {}
+    for pid, words in command_lines():
+        for before, word in zip(words, words[1:]):
+            match = pattern.match(word) if before == "-qmp" else None
+            alive = process(pid) if match else None
+            if match and alive:
+                found[int(match.group(1))] = alive
+    return found
+
+
+def load_generation(paths: GuestPaths, number: int, alive: Optional[Process]) -> Generation:
+    """A generation with its record (empty when it never got one)."""
+    generation = paths.generation(number)
+    record = read_json(generation.record)
+    return Generation(generation, alive, record if isinstance(record, dict) else {})
+
+
+def living_generations(paths: GuestPaths) -> list[Generation]:
+    """All generations whose QEMU lives, oldest first."""
+    return [load_generation(paths, number, alive) for number, alive in sorted(qemu_processes(paths).items())]
+
+
+def make_generation(paths: GuestPaths, number: int) -> GenerationPaths:
+    """An empty directory for a new generation."""
+    generation = paths.generation(number)
+    shutil.rmtree(generation.directory, ignore_errors=True)
+    os.mkdir(generation.directory, 0o700)
+    return generation
+
+
+def save_record(generation: GenerationPaths, record: dict[str, Any]) -> None:
+    """Keep what the generation runs."""
+    write_json(generation.record, {"schema": SCHEMA, **record})
+
+
+def make_current(paths: GuestPaths, generation: Generation) -> None:
+    """Point the PID file and the symbolic link ``current`` at this generation."""
+    if generation.process is not None:
+        write_text(paths.pid_file, f"{generation.process.pid}\n", 0o644)
+    temporary = f"{paths.current}.new"
+    remove_file(temporary)
+    os.symlink(os.path.basename(generation.paths.directory), temporary)
+    os.rename(temporary, paths.current)
+
+
+def current_number(paths: GuestPaths) -> Optional[int]:
+    """The generation that ``current`` points at; None before the first."""
+    try:
+        match = _DIRECTORY.fullmatch(os.readlink(paths.current))
+    except OSError:
+        return None
+    return int(match.group(1)) if match else None
+
+
+def forget_generation(paths: GuestPaths, number: int) -> None:
+    """Remove a dead generation's directory, and the QEMU logs that are older than the last few."""
+    shutil.rmtree(paths.generation(number).directory, ignore_errors=True)
+    for old in log_numbers(paths)[:-KEPT_LOGS]:
+        remove_file(paths.generation(old).output)
+        remove_file(paths.generation(old).debug_log)
+
+
+def forget_all(paths: GuestPaths) -> None:
+    """Remove what the last QEMU of a stopped guest left."""
+    for number in generation_numbers(paths):
+        forget_generation(paths, number)
+    for path in (paths.current, paths.pid_file):
+        remove_file(path)

@@ -1,0 +1,83 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The two ends of an interrupted or finished hand-over: back to the old QEMU, or forward to the new one.
+
+Both first end the loser and only then continue the winner, so that two running copies cannot exist.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from .._host.processes import Process
+from .errors import HostmemError
+from .generations import Generation, forget_generation, make_current
+from .journal import Journal
+from .paths import GuestPaths
+from .qmp import Qmp, connect
+
+_CANCEL_TIMEOUT = 30.0
+# Every status of a migration that is neither over nor refused (MigrationStatus, qapi/migration.json, QEMU 10.0 to 11.1).
+_UNDER_WAY = frozenset(("setup", "active", "device", "wait-unplug", "pre-switchover", "cancelling", "failing", "colo"))
+# QEMU's own defaults: what a guest's QEMU has between two live updates.
+_CAPABILITIES = ("return-path", "events")
+
+
+async def set_transfer_mode(qmp: Qmp, mode: str, on: bool) -> None:
+    """Migration mode and the capabilities that a transfer needs."""
+    await qmp.execute("migrate-set-parameters", mode=mode)
+    await set_capabilities(qmp, on)
+
+
+async def set_capabilities(qmp: Qmp, on: bool) -> None:
+    """return-path: without it the source reports success as soon as the bytes are in the socket. events: no polling."""
+    await qmp.execute("migrate-set-capabilities", capabilities=[{"capability": name, "state": on} for name in _CAPABILITIES])
+
+
+async def roll_back(paths: GuestPaths, old: Generation, qmp: Qmp, new: Process, number: int, was_running: bool) -> None:
+    """End the new QEMU, then let the guest go on in the old one.
+
+    :raises HostmemError: the old QEMU cannot be brought to run.
+    """
+    if not new.kill():
+        raise HostmemError(f"The new QEMU (process {new.pid}) cannot be killed.", cause="It is stuck in the kernel.", cure="See dmesg; the guest stays paused, as it must never run twice.")
+    await _cancel(qmp)
+    if was_running and await qmp.status() != "running":
+        await qmp.execute("cont")
+    await set_transfer_mode(qmp, "normal", False)
+    make_current(paths, old)
+    forget_generation(paths, number)
+    Journal(paths).clear()
+
+
+async def _cancel(qmp: Qmp) -> None:
+    """Cancel a migration that is under way and wait until QEMU has taken it back."""
+    deadline = time.monotonic() + _CANCEL_TIMEOUT
+    status = str((await qmp.migration()).get("status", "none"))
+    while status in _UNDER_WAY:
+        if time.monotonic() >= deadline:
+            raise HostmemError(f"QEMU did not cancel the migration within {_CANCEL_TIMEOUT:.0f} s (status {status}).", cure="Run: hostmem recover " + qmp.path.split("/")[-3])
+        if status not in ("cancelling", "failing"):
+            await qmp.execute("migrate_cancel")
+        await asyncio.sleep(0.002)
+        status = str((await qmp.migration()).get("status", "none"))
+
+
+async def roll_forward(paths: GuestPaths, old: Process, new: Generation, was_running: bool) -> None:
+    """End the old QEMU, then let the guest go on in the new one (if it does not yet).
+
+    :raises HostmemError: the new QEMU does not have the guest.
+    """
+    make_current(paths, new)
+    if not old.kill():
+        raise HostmemError(f"The old QEMU (process {old.pid}) cannot be killed.", cause="It is stuck in the kernel.", cure="See dmesg; the guest must never run twice.")
+    qmp = await connect(new.paths.qmp)
+    try:
+        if was_running and await qmp.status() != "running":
+            await qmp.execute("cont")
+    finally:
+        await qmp.close()
+    Journal(paths).clear()

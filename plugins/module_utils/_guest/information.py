@@ -1,0 +1,89 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is known of a guest: which QEMU carries it, where its memory lies, whether and why a live update is due or impossible."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .config import Config
+from .disks import followed_images
+from .errors import Busy, HostmemError
+from .firmware import outdated_firmware
+from .generations import Generation, living_generations
+from .inventory import mapped_file, ram_blocks
+from .locks import VerbLock
+from .outdated import outdated_reasons
+from .paths import GuestPaths, guest_paths
+from .preflight import preflight
+from .qmp import Qmp, connect
+from .resources import describe
+from .store import StoredGuest, load_guest
+
+
+async def information(config: Config, name: str) -> dict[str, Any]:
+    """Read only, but for the moment in which QEMU tells its blockers; a guest that a verb works on is reported as busy.
+
+    :raises HostmemError: the guest is not defined here.
+    """
+    paths = guest_paths(config, name)
+    guest = load_guest(paths)
+    facts: dict[str, Any] = {"changed": False, "state": "stopped", "definition": guest.definition.as_dict(), "layout": describe(guest.definition)}
+    try:
+        with VerbLock(paths):
+            living = living_generations(paths)
+            if living:
+                facts.update(await _running(config, paths, guest, living[-1]))
+    except FileNotFoundError:
+        pass  # never started: there is no run directory yet
+    except Busy:
+        facts["state"] = "busy"
+    return facts
+
+
+async def _running(config: Config, paths: GuestPaths, guest: StoredGuest, generation: Generation) -> dict[str, Any]:
+    assert generation.process is not None
+    try:
+        qmp = await connect(generation.paths.qmp)
+    except HostmemError as error:
+        return {"state": "silent", "generation": generation.number, "pid": generation.process.pid, "error": error.as_dict()}
+    try:
+        return await _facts(config, paths, guest, generation, qmp)
+    finally:
+        await qmp.close()
+
+
+async def _facts(config: Config, paths: GuestPaths, guest: StoredGuest, generation: Generation, qmp: Qmp) -> dict[str, Any]:
+    assert generation.process is not None
+    found = await preflight(config, generation, qmp)
+    reasons = outdated_reasons(found, generation.process)
+    firmware = outdated_firmware(generation.record.get("firmware", {}))
+    return {
+        "state": found.status,
+        "generation": generation.number,
+        "pid": generation.process.pid,
+        "qemu": {
+            "running": {"version": ".".join(str(part) for part in found.running_version), "package": found.running_package},
+            "installed": found.installed.as_dict(),
+        },
+        "outdated": bool(reasons),
+        "outdated_reasons": reasons,
+        "firmware_outdated_until_reset": bool(firmware),
+        "firmware_changed": firmware,
+        "ram_blocks": await _ram_blocks(qmp, generation.process.pid),
+        "live_update_blockers": [blocker.as_dict() for blocker in found.blockers],
+        "definition_pending": generation.record.get("definition") != guest.definition.as_dict(),
+        "followed_disks": followed_images(paths, guest.definition),
+        "run_directory": generation.paths.directory,
+        "log_directory": generation.paths.log_directory,
+    }
+
+
+async def _ram_blocks(qmp: Qmp, pid: int) -> list[dict[str, Any]]:
+    found = []
+    for block in await ram_blocks(qmp):
+        mapped = mapped_file(pid, block.pop("address"))
+        found.append({**block, "file": mapped["path"] if mapped else "", "shared": bool(mapped and mapped["shared"])})
+    return found

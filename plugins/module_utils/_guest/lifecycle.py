@@ -1,0 +1,163 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Starting a guest anew and stopping it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from .._host.journald import log_record
+from .config import Config
+from .disks import followed_images, remember_images
+from .errors import HostmemError
+from .firmware import firmware_identity
+from .generations import Generation, forget_all, forget_generation, generation_numbers, living_generations, make_current, make_generation, next_number, save_record
+from .inventory import inventory
+from .journal import COLD_STARTING, COLD_VERIFIED, Journal
+from .locks import VerbLock, lock_for_cold_start
+from .paths import GuestPaths, guest_paths
+from .qemu_binary import probe
+from .qemu_process import QemuProcess, fill_placeholders, launch, with_images
+from .qmp import Qmp, connect
+from .recovery import recover_locked
+from .started import verify_memory, wait_for_qmp
+from .store import StoredGuest, load_guest
+
+START_TIMEOUT = 120.0
+VERB_WAIT = 60.0
+
+
+async def start(config: Config, name: str) -> dict[str, Any]:
+    """Start a guest anew, unless a QEMU carries it already. What needs root has been prepared before.
+
+    :raises HostmemError: it does not run then, and nothing of the attempt is left.
+    """
+    paths = guest_paths(config, name)
+    guest = load_guest(paths)
+    with VerbLock(paths, VERB_WAIT):
+        await recover_locked(config, paths)
+        living = living_generations(paths)
+        if living:
+            return {"changed": False, "generation": living[-1].number, "pid": _pid(living[-1])}
+        return await _cold_start(config, paths, guest)
+
+
+def _pid(generation: Generation) -> int:
+    return generation.process.pid if generation.process else 0
+
+
+async def _cold_start(config: Config, paths: GuestPaths, guest: StoredGuest) -> dict[str, Any]:
+    journal = Journal(paths)
+    binary = probe(guest.definition.qemu, f"{config.run}/.probe")
+    _check_machine(guest, binary.machines, binary.version_text)
+    number = next_number(paths)
+    for old in generation_numbers(paths):
+        forget_generation(paths, old)
+    lock = lock_for_cold_start(paths)
+    generation = make_generation(paths, number)
+    journal.write(COLD_STARTING, generation=number)
+    images = followed_images(paths, guest.definition)
+    argv = with_images(guest.argv, images)
+    qemu = launch(guest.definition.qemu, fill_placeholders(argv, generation), generation, lock)
+    try:
+        qmp = await wait_for_qmp(qemu, time.monotonic() + START_TIMEOUT)
+        blocks = await verify_memory(qmp, qemu, guest.definition)
+        save_record(
+            generation,
+            {
+                "definition": guest.definition.as_dict(),
+                "argv": argv,
+                "inventory": await inventory(qmp),
+                "ram_blocks": blocks,
+                "firmware": await firmware_identity(qmp, binary.data_directories),
+                "qemu": binary.as_dict(),
+                "cold_start": True,
+            },
+        )
+        remember_images(paths, guest.definition, images)
+        journal.write(COLD_VERIFIED, generation=number)
+        await qmp.execute("cont")
+        make_current(paths, Generation(generation, qemu.process, {}))
+        journal.clear()
+        await qmp.close()
+    except BaseException:
+        _undo(paths, qemu, journal)
+        raise
+    log_record(f"Guest {paths.name} started in QEMU {binary.version_text}", guest=paths.name, generation=number, event="start")
+    return {"changed": True, "generation": number, "pid": qemu.process.pid, "qemu": binary.as_dict()}
+
+
+def _check_machine(guest: StoredGuest, machines: list[str], version: str) -> None:
+    if guest.definition.machine not in machines:
+        raise HostmemError(
+            f"QEMU {version} at {guest.definition.qemu} has no machine type {guest.definition.machine}.",
+            cure=f"Choose one of: {', '.join(item for item in machines if item.startswith(guest.definition.machine.rpartition('-')[0]))}.",
+        )
+
+
+def _undo(paths: GuestPaths, qemu: QemuProcess, journal: Journal) -> None:
+    qemu.end()
+    forget_generation(paths, qemu.generation.number)
+    journal.clear()
+
+
+async def stop(config: Config, name: str, timeout: float) -> dict[str, Any]:
+    """ACPI power-down, after ``timeout`` seconds quit, at last SIGKILL. Afterwards no QEMU carries the guest.
+
+    :raises HostmemError: a QEMU could not even be killed.
+    """
+    paths = guest_paths(config, name)
+    with VerbLock(paths, VERB_WAIT):
+        await recover_locked(config, paths)
+        living = living_generations(paths)
+        if not living:
+            return {"changed": False, "how": "stopped already"}
+        hows = [await _end(generation, timeout) for generation in living]
+        forget_all(paths)
+        Journal(paths).clear()
+    log_record(f"Guest {name} stopped ({hows[-1]})", guest=name, event="stop")
+    return {"changed": True, "how": hows[-1]}
+
+
+async def _end(generation: Generation, timeout: float) -> str:
+    process = generation.process
+    assert process is not None
+    try:
+        qmp = await connect(generation.paths.qmp)
+    except HostmemError:
+        qmp = None
+    how = "killed"
+    if qmp is not None:
+        how = await _end_by_qmp(generation, qmp, timeout)
+        await qmp.close()
+    if not process.kill():
+        raise HostmemError(f"QEMU (process {process.pid}) cannot be killed.", cause="It is stuck in the kernel.", cure="See the kernel's log (dmesg).")
+    return how
+
+
+async def _end_by_qmp(generation: Generation, qmp: Qmp, timeout: float) -> str:
+    process = generation.process
+    assert process is not None
+    try:
+        if await qmp.status() == "running" and timeout > 0:
+            await qmp.execute("system_powerdown")
+            if await _gone(generation, timeout):
+                return "powered down"
+        await qmp.execute("quit")
+    except HostmemError:
+        pass  # it may have gone in between
+    return "quit" if await _gone(generation, 10.0) else "killed"
+
+
+async def _gone(generation: Generation, timeout: float) -> bool:
+    assert generation.process is not None
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        if generation.process.wait_gone(0):
+            return True
+        await asyncio.sleep(0.05)
+    return not generation.process.alive()

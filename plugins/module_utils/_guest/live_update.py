@@ -1,0 +1,319 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Live update: a running guest moves into the installed QEMU by cpr-transfer (QEMU >= 10.0), losing some milliseconds.
+
+The steps are those of the journal. Before HANDOVER everything goes back to the old QEMU; from it on the new one has the guest.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from .._host.files import identity
+from .._host.journald import log_record
+from .._host.processes import Process, open_file_descriptor
+from .config import Config
+from .disks import remember_images
+from .errors import HostmemError, Refused
+from .generations import Generation, forget_generation, living_generations, make_current, make_generation, next_number, save_record
+from .handover import roll_back, set_capabilities, set_transfer_mode
+from .inventory import differences, inventory, mapped_file, ram_blocks
+from .journal import CONTINUED, HANDOVER, INCOMING, MIGRATING, STARTED, STARTING, Journal
+from .layout import layout
+from .locks import VerbLock, lock_for_next_generation
+from .outdated import outdated_reasons
+from .paths import GuestPaths, guest_paths
+from .preflight import Preflight, preflight
+from .qemu_process import QemuProcess, fill_placeholders, for_incoming, launch, with_images
+from .qmp import Qmp, connect, is_migration_status
+from .recovery import recover_locked
+from .slots import UpdateSlot
+from .started import wait_for_qmp, wait_for_socket
+from .vcpus import vcpu_progress
+
+START_TIMEOUT = 30.0
+VERB_WAIT = 120.0
+
+
+@dataclass(frozen=True)
+class UpdateOptions:
+    """``max_pause`` in seconds, None for the definition's; ``parallel`` 0 for the host's number."""
+
+    force: bool = False
+    check: bool = False
+    max_pause: Optional[float] = None
+    parallel: int = 0
+
+
+async def update(config: Config, name: str, options: UpdateOptions) -> dict[str, Any]:
+    """Move a guest into the installed QEMU, if it runs in another one (or always, with ``force``).
+
+    :raises Refused: it cannot be done; the guest was not paused.
+    :raises HostmemError: it failed; the guest runs on in the old QEMU.
+    """
+    paths = guest_paths(config, name)
+    with VerbLock(paths, VERB_WAIT):
+        await recover_locked(config, paths)
+        living = living_generations(paths)
+        if not living:
+            raise Refused(f"Guest {name} does not run.", cure="Start it; it then runs in the installed QEMU.")
+        try:
+            return await _update_from(config, paths, living[0], options)
+        except HostmemError as error:
+            if Journal(paths).read() is not None:  # cut off beyond what the attempt itself could take back
+                outcome = await recover_locked(config, paths)
+                error.cause = f"{error.cause} Recovery: {outcome['outcome']}.".strip()
+            raise
+
+
+async def _update_from(config: Config, paths: GuestPaths, old: Generation, options: UpdateOptions) -> dict[str, Any]:
+    qmp = await connect(old.paths.qmp)
+    try:
+        return await _update(config, paths, old, qmp, options)
+    finally:
+        await qmp.close()
+
+
+async def _update(config: Config, paths: GuestPaths, old: Generation, qmp: Qmp, options: UpdateOptions) -> dict[str, Any]:
+    assert old.process is not None
+    if "definition" not in old.record:
+        raise Refused(f"Guest {paths.name}: the record of its QEMU is missing ({old.paths.record}).", cure="Restart the guest.")
+    began = time.monotonic()
+    async with UpdateSlot(config, options.parallel):
+        found = await preflight(config, old, qmp)
+        reasons = outdated_reasons(found, old.process)
+        if not reasons and not options.force:
+            return {"changed": False, "generation": old.number, "reason": "already runs in the installed QEMU"}
+        found.refuse()
+        if options.check:
+            return {"changed": True, "generation": old.number, "reason": "; ".join(reasons) or "forced"}
+        transfer = Transfer(config, paths, old, qmp, found, options)
+        result = await transfer.run()
+    return {**result, "reason": "; ".join(reasons) or "forced", "total_ms": round((time.monotonic() - began) * 1000, 1)}
+
+
+class Transfer:
+    """One attempt. After a failed one the new QEMU is spent; the next attempt starts another."""
+
+    def __init__(self, config: Config, paths: GuestPaths, old: Generation, qmp: Qmp, found: Preflight, options: UpdateOptions) -> None:
+        assert old.process is not None
+        self._config = config
+        self._paths = paths
+        self._old = old
+        self._old_process: Process = old.process
+        self._old_qmp = qmp
+        self._found = found
+        self._max_pause = options.max_pause if options.max_pause is not None else found.definition.max_pause
+        self._was_running = found.status == "running"
+        self._journal = Journal(paths)
+        self._number = next_number(paths)
+        self._argv: list[str] = []
+        self._new_qmp: Optional[Qmp] = None
+
+    async def run(self) -> dict[str, Any]:
+        """:raises HostmemError: the guest runs on in the old QEMU."""
+        self._write(STARTING)
+        qemu: Optional[QemuProcess] = None
+        try:
+            qemu = self._launch()
+            self._write(STARTED)
+            await self._offer(qemu)
+            await self._compare(qemu)
+            pause_end = await self._take()
+            await self._confirm(qemu, pause_end)
+            self._write(HANDOVER)
+        except BaseException as error:
+            await self._give_up(qemu, error)
+            raise
+        return await self._finish(qemu)
+
+    def _write(self, step: str) -> None:
+        self._journal.write(step, **{"from": self._old.number, "to": self._number, "was_running": self._was_running})
+
+    def _launch(self) -> QemuProcess:
+        generation = make_generation(self._paths, self._number)
+        # The stored arguments are those of the next cold start too, so prealloc stays in them.
+        self._argv = with_images(self._old.record["argv"], self._found.images)
+        argv = for_incoming(fill_placeholders(self._argv, generation), self._other_paths())
+        cpr = f'{{"channel-type": "cpr", "addr": {{"transport": "socket", "type": "unix", "path": "{generation.cpr_socket}"}}}}'
+        argv += ["-incoming", "defer", "-incoming", cpr]
+        return launch(self._found.definition.qemu, argv, generation, lock_for_next_generation(self._paths))
+
+    def _other_paths(self) -> dict[str, str]:
+        """RAM files that have no name (mode=temp), or whose name was taken away: reached through the old QEMU's descriptor.
+
+        memory-backend-file is opened by path again in the new QEMU; its descriptor is not handed over.
+        """
+        found = {}
+        blocks = {block["name"]: block["file"] for block in self._old.record["ram_blocks"]}
+        for placed in layout(self._found.definition):
+            mapped = blocks.get(placed.block.id)
+            if placed.block.backing == "memfd" or mapped is None:
+                continue
+            device = os.makedev(*mapped["device"])
+            if placed.path and (identity(placed.path) or (0, 0))[1] == mapped["inode"]:
+                continue
+            descriptor = open_file_descriptor(self._old_process.pid, device, mapped["inode"])
+            if descriptor is None:
+                raise Refused(f"The RAM file of block {placed.block.id} cannot be reached any more.", cause=f"{mapped['path']} is gone.", cure="Restart the guest.")
+            found[placed.block.id] = f"/proc/{self._old_process.pid}/fd/{descriptor}"
+        return found
+
+    async def _offer(self, qemu: QemuProcess) -> None:
+        """The old QEMU sends the descriptors; the guest still runs, since nobody has opened the main channel."""
+        deadline = time.monotonic() + START_TIMEOUT
+        generation = qemu.generation
+        await wait_for_socket(qemu, generation.cpr_socket, deadline)
+        await set_transfer_mode(self._old_qmp, "cpr-transfer", True)
+        self._write(MIGRATING)
+        channels = [_channel("main", generation.main_socket), _channel("cpr", generation.cpr_socket)]
+        await self._old_qmp.execute("migrate", channels=channels)
+        self._new_qmp = await wait_for_qmp(qemu, deadline)
+        await set_capabilities(self._new_qmp, True)
+
+    async def _compare(self, qemu: QemuProcess) -> None:
+        """The new QEMU against the old one, both real, while the guest still runs."""
+        assert self._new_qmp is not None
+        new = await inventory(self._new_qmp)
+        found = differences(self._found.live, new)
+        found += await self._memory_differences(qemu)
+        if found:
+            raise Refused(
+                f"The new QEMU for guest {self._paths.name} is not like the running one: " + "; ".join(found) + ".",
+                cause="QEMU does not check this: it would fail while the guest is paused, or lose data without a word.",
+                cure="Undo the change, or restart the guest.",
+            )
+        record = {
+            "definition": self._old.record["definition"],
+            "argv": self._argv,
+            "inventory": new,
+            "ram_blocks": await self._blocks(qemu),
+            "firmware": self._old.record.get("firmware", {}),
+            "qemu": self._found.installed.as_dict(),
+            "cold_start": False,
+        }
+        save_record(qemu.generation, record)
+
+    async def _memory_differences(self, qemu: QemuProcess) -> list[str]:
+        """Every block of the definition must lie in the very same file: the same device and inode in both processes."""
+        assert self._new_qmp is not None
+        old = {block["name"]: mapped_file(self._old_process.pid, block["address"]) for block in await ram_blocks(self._old_qmp)}
+        new = {block["name"]: mapped_file(qemu.process.pid, block["address"]) for block in await ram_blocks(self._new_qmp)}
+        return [
+            f"RAMBlock {name} lies in {_file_name(old[name])} in the running guest, in {_file_name(new.get(name))} otherwise"
+            for name in sorted(old)
+            if name and _file_key(old[name]) != _file_key(new.get(name))
+        ]
+
+    async def _blocks(self, qemu: QemuProcess) -> list[dict[str, Any]]:
+        assert self._new_qmp is not None
+        return [{**block, "file": mapped_file(qemu.process.pid, block.pop("address"))} for block in await ram_blocks(self._new_qmp)]
+
+    async def _take(self) -> float:
+        """From here the guest pauses: the new QEMU opens the main channel. Returns the end of the allowed pause (monotonic)."""
+        assert self._new_qmp is not None
+        self._write(INCOMING)
+        path = self._paths.generation(self._number).main_socket
+        await self._new_qmp.execute("migrate-incoming", channels=[_channel("main", path)], exit_on_error=False)
+        if self._was_running and not await self._old_qmp.wait_event(lambda event: event.get("event") == "STOP", time.monotonic() + START_TIMEOUT):
+            raise HostmemError("The old QEMU did not begin the transfer.", cause=f"It did not stop the guest within {START_TIMEOUT:.0f} s.")
+        return time.monotonic() + self._max_pause
+
+    async def _confirm(self, qemu: QemuProcess, pause_end: float) -> None:
+        """Both must say completed, and the new QEMU must be paused: only then does it have the guest."""
+        assert self._new_qmp is not None
+        over = ("completed", "failed", "cancelled")
+        await self._old_qmp.wait_event(lambda event: event.get("event") == "MIGRATION" and event["data"]["status"] in over, pause_end)
+        answer = await self._old_qmp.migration()
+        if answer.get("status") != "completed":
+            if answer.get("status") in over:
+                raise qemu.complaint(f"The transfer failed: {answer.get('error-desc', answer.get('status'))}.")
+            raise HostmemError(
+                f"The guest would have been paused for more than {self._max_pause} s.",
+                cause=f"The transfer was still {answer.get('status')}; it was called off.",
+                cure="Look for load on the host, or allow a longer max_pause.",
+                qemu=qemu.complaint("").qemu,
+            )
+        if not await self._new_qmp.wait_event(is_migration_status("completed"), pause_end):
+            raise qemu.complaint("The new QEMU did not finish loading in time.")
+        status = await self._new_qmp.status()
+        if status != "paused":
+            raise qemu.complaint(f"The new QEMU is {status} after loading, not paused.")
+
+    async def _give_up(self, qemu: Optional[QemuProcess], error: BaseException) -> None:
+        """Back to the old QEMU; what the new one wrote becomes part of the error, as the old one's reason misleads."""
+        if isinstance(error, HostmemError) and qemu is not None and not error.qemu and not isinstance(error, Refused):
+            error.qemu = qemu.complaint("").qemu
+        if self._new_qmp is not None:
+            await self._new_qmp.close()
+        if qemu is None:
+            forget_generation(self._paths, self._number)
+            self._journal.clear()
+            return
+        await roll_back(self._paths, self._old, self._old_qmp, qemu.process, self._number, self._was_running)
+        log_record(f"Live update of guest {self._paths.name} called off: {error}", 4, guest=self._paths.name, event="update-failed", generation=self._old.number)
+
+    async def _finish(self, qemu: QemuProcess) -> dict[str, Any]:
+        """The guest is the new QEMU's: continue it there, then end the old one, which must never run it again."""
+        assert self._new_qmp is not None
+        new = Generation(qemu.generation, qemu.process, {})
+        if self._was_running:
+            await self._new_qmp.execute("cont")
+        self._write(CONTINUED)
+        make_current(self._paths, new)
+        self._old_process.kill()
+        pause = await self._pause()
+        remember_images(self._paths, self._found.definition, self._found.images)
+        await set_transfer_mode(self._new_qmp, "normal", False)
+        progress = await vcpu_progress(self._new_qmp, qemu.process) if self._was_running else None
+        await self._new_qmp.close()
+        forget_generation(self._paths, self._old.number)
+        self._journal.clear()
+        return self._report(qemu, pause, progress)
+
+    async def _pause(self) -> Optional[float]:
+        """Milliseconds from the old QEMU's STOP to the new one's RESUME, by the host's clock in both events."""
+        assert self._new_qmp is not None
+        if not self._was_running:
+            return None
+        stopped = self._old_qmp.event_time("STOP")
+        await self._new_qmp.wait_event(lambda event: event.get("event") == "RESUME", time.monotonic() + 1.0)
+        resumed = self._new_qmp.event_time("RESUME")
+        return round((resumed - stopped) * 1000, 2) if stopped and resumed else None
+
+    def _report(self, qemu: QemuProcess, pause: Optional[float], progress: Optional[bool]) -> dict[str, Any]:
+        old = ".".join(str(part) for part in self._found.running_version)
+        new = self._found.installed
+        log_record(
+            f"Guest {self._paths.name} moved from QEMU {old} to {new.version_text} in {pause} ms",
+            guest=self._paths.name,
+            generation=self._number,
+            event="update",
+            pause_ms=pause,
+        )
+        return {
+            "changed": True,
+            "generation": self._number,
+            "pid": qemu.process.pid,
+            "pause_ms": pause,
+            "from": {"generation": self._old.number, "version": old, "package": self._found.running_package},
+            "to": {"generation": self._number, "version": new.version_text, "package": new.package},
+            "vcpu_progress": progress,
+        }
+
+
+def _channel(kind: str, path: str) -> dict[str, Any]:
+    return {"channel-type": kind, "addr": {"transport": "socket", "type": "unix", "path": path}}
+
+
+def _file_key(mapped: Optional[dict[str, Any]]) -> Optional[tuple[Any, Any]]:
+    return (tuple(mapped["device"]), mapped["inode"]) if mapped else None
+
+
+def _file_name(mapped: Optional[dict[str, Any]]) -> str:
+    return f"{mapped['path']} (inode {mapped['inode']})" if mapped else "anonymous memory"

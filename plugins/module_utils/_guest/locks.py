@@ -1,0 +1,89 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Two locks of a guest, both flock(2) on files in its run directory.
+
+``verb.lock``: exclusive, held by the program that works on the guest. ``guest.lock``: shared, held by every QEMU that carries
+the guest, through a descriptor it inherits, so that the lock lives exactly as long as a QEMU does; a cold start demands it
+exclusively first. QEMU itself locks no RAM file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from types import TracebackType
+from typing import Optional
+
+from .errors import Busy, HostmemError
+from .paths import GuestPaths
+
+
+def _open(path: str) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+class VerbLock:
+    """Exclusive right to work on a guest; a context manager.
+
+    :param wait: seconds to wait for another verb to end.
+    :raises Busy: another verb still works on the guest.
+    """
+
+    def __init__(self, paths: GuestPaths, wait: float = 0.0) -> None:
+        self._paths = paths
+        self._wait = wait
+        self._descriptor = -1
+
+    def __enter__(self) -> VerbLock:
+        deadline = time.monotonic() + self._wait
+        self._descriptor = _open(self._paths.verb_lock)
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return self
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    os.close(self._descriptor)
+                    raise Busy(f"Another verb works on guest {self._paths.name}.", cure="Try again when it has ended.") from None
+                time.sleep(0.02)
+
+    def __exit__(self, kind: Optional[type[BaseException]], value: Optional[BaseException], trace: Optional[TracebackType]) -> None:
+        os.close(self._descriptor)
+
+
+def lock_for_cold_start(paths: GuestPaths) -> int:
+    """A descriptor that holds guest.lock for the first QEMU to inherit; the caller closes its own copy.
+
+    :raises HostmemError: some QEMU still carries the guest.
+    """
+    descriptor = _open(paths.guest_lock)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise HostmemError(
+            f"A QEMU still carries guest {paths.name} (it holds {paths.guest_lock}).", cure=f"Find it with: fuser {paths.guest_lock}"
+        ) from None
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
+
+
+def lock_for_next_generation(paths: GuestPaths) -> int:
+    """A descriptor that shares guest.lock, for the QEMU that takes the guest over; the caller closes its own copy."""
+    descriptor = _open(paths.guest_lock)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
+
+
+def carried(paths: GuestPaths) -> bool:
+    """True while any QEMU holds guest.lock."""
+    try:
+        os.close(lock_for_cold_start(paths))
+    except HostmemError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False

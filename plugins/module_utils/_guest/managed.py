@@ -1,0 +1,108 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The verbs on a host whose guests systemd manages: asked of the units, answered by what the units' own lines leave in result.json."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from .._host.files import read_json, remove_file, write_json
+from .._host.users import run_as
+from .config import Config
+from .errors import HostmemError
+from .generations import qemu_processes
+from .live_update import UpdateOptions
+from .paths import guest_paths
+from .resources import make_directories
+from .store import load_guest
+from .systemd import is_active, systemctl
+from .verbs import Result, each, failure, in_order
+
+
+def start_guests(config: Config, names: Sequence[str], check: bool) -> list[Result]:
+    """systemctl start of those whose unit is not active."""
+    return _change(config, names, "start", check, lambda name: not is_active(name))
+
+
+def stop_guests(config: Config, names: Sequence[str], check: bool) -> list[Result]:
+    """systemctl stop of those whose unit is active."""
+    return _change(config, names, "stop", check, is_active)
+
+
+def _change(config: Config, names: Sequence[str], verb: str, check: bool, needed: Any) -> list[Result]:
+    known = each(names, lambda name: {"changed": bool(load_guest(guest_paths(config, name)) and needed(name))})
+    wanted = [item["guest"] for item in known if item["ok"] and item["changed"]]
+    if check or not wanted:
+        return known
+    return in_order(names, [item for item in known if item["guest"] not in wanted] + _ask(config, wanted, verb, {}))
+
+
+def update_guests(config: Config, names: Sequence[str], options: UpdateOptions) -> list[Result]:
+    """systemctl reload of all; how many run at once is the host's limit, kept by the units' own programs."""
+    known = each(names, lambda name: _running(config, name))
+    wanted = [item["guest"] for item in known if item["ok"]]
+    return in_order(names, [item for item in known if not item["ok"]] + (_ask(config, wanted, "reload", asdict(options)) if wanted else []))
+
+
+def _running(config: Config, name: str) -> dict[str, Any]:
+    load_guest(guest_paths(config, name))
+    if not qemu_processes(guest_paths(config, name)):
+        raise HostmemError(f"Guest {name} does not run.", cure="Start it; it then runs in the installed QEMU.")
+    return {}
+
+
+def _ask(config: Config, names: Sequence[str], verb: str, options: dict[str, Any]) -> list[Result]:
+    """Leave a numbered request, run systemctl, collect the answers with that number."""
+    token = uuid.uuid4().hex
+    for name in names:
+        make_directories(config, guest_paths(config, name))
+    # The directories are the unprivileged user's: root writes nothing in them.
+    run_as(config.user, lambda: _leave_requests(config, names, {"token": token, "options": options}))
+    try:
+        systemctl(verb, names)
+        trouble = None
+    except HostmemError as error:
+        trouble = error
+    return [_answer(config, name, token, trouble) for name in names]
+
+
+def _leave_requests(config: Config, names: Sequence[str], request: dict[str, Any]) -> bool:
+    for name in names:
+        write_json(guest_paths(config, name).request, request)
+    return True
+
+
+def _answer(config: Config, name: str, token: str, trouble: Any) -> Result:
+    paths = guest_paths(config, name)
+    answer = read_json(paths.result) if os.path.isdir(paths.run) else None
+    if isinstance(answer, dict) and answer.get("token") == token:
+        return dict(answer["result"])
+    return failure(name, trouble or HostmemError(f"The unit of guest {name} left no result.", cure=f"See: journalctl -u hostmem-guest@{name}"))
+
+
+def take_request(config: Config, name: str) -> dict[str, Any]:
+    """In the unit: the request this run answers; empty when somebody called systemctl directly. It counts once."""
+    paths = guest_paths(config, name)
+    try:
+        request = read_json(paths.request)
+    except ValueError:
+        request = None
+    remove_file(paths.request)
+    return request if isinstance(request, dict) else {}
+
+
+def leave_result(config: Config, name: str, request: dict[str, Any], result: Result) -> None:
+    """In the unit: the answer for whoever asked."""
+    write_json(guest_paths(config, name).result, {"token": request.get("token"), "result": result})
+
+
+def last_failed(config: Config, name: str) -> bool:
+    """In the unit: True when the verb before this line failed, so that the reload as a whole fails too."""
+    answer = read_json(guest_paths(config, name).result)
+    return isinstance(answer, dict) and not answer.get("result", {}).get("ok", True)

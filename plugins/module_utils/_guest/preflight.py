@@ -1,0 +1,158 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What would make a live update fail, or corrupt the guest, found while the guest still runs in the old QEMU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .config import Config
+from .definition import Definition, parse_definition
+from .disks import live_images
+from .errors import HostmemError, Refused
+from .generations import Generation
+from .inventory import differences, inventory
+from .qemu_binary import QemuBinary, probe
+from .qmp import Qmp
+
+# cpr-transfer: since QEMU 10.0 (docs/devel/migration/CPR.rst).
+_FIRST_VERSION = (10, 0, 0)
+
+
+class Preflight:
+    """What was found out about one running guest; ``blockers`` are refusals, empty when a live update can be tried."""
+
+    def __init__(self, generation: Generation, definition: Definition) -> None:
+        self.generation = generation
+        self.definition = definition
+        self.blockers: list[Refused] = []
+        self.status = ""
+        self.running_version: tuple[int, int, int] = (0, 0, 0)
+        self.running_package = ""
+        self.installed: QemuBinary = QemuBinary(definition.qemu, 0, 0, (0, 0, 0), "", [], [])
+        self.images: dict[str, dict[str, str]] = {}
+        self.live: dict[str, Any] = {}
+
+    def block(self, message: str, cause: str = "", cure: str = "") -> None:
+        self.blockers.append(Refused(message, cause, cure))
+
+    def refuse(self) -> None:
+        """:raises Refused: with all blockers, when there are any."""
+        if len(self.blockers) == 1:
+            raise self.blockers[0]
+        if self.blockers:
+            raise Refused("; ".join(str(item) for item in self.blockers))
+
+
+async def preflight(config: Config, generation: Generation, qmp: Qmp) -> Preflight:
+    """Examine the guest and the installed QEMU; under the verb lock, since QEMU tells its blockers only in the mode they are for.
+
+    :raises HostmemError: QEMU does not answer.
+    """
+    definition = parse_definition(generation.record["definition"])
+    found = Preflight(generation, definition)
+    found.status = await qmp.status()
+    await _running_version(found, qmp)
+    _installed(found, config)
+    found.live = await inventory(qmp)
+    if found.status not in ("running", "paused"):
+        found.block(f"Guest {definition.name} is {found.status}, neither running nor paused.", cure="Bring it to run, then update.")
+    _memory(found)
+    _drift(found)
+    try:
+        found.images = live_images(definition, found.live)
+    except Refused as refusal:
+        found.blockers.append(refusal)
+    await _jobs(found, qmp)
+    await _qemu_reasons(found, qmp)
+    return found
+
+
+async def _running_version(found: Preflight, qmp: Qmp) -> None:
+    answer = await qmp.execute("query-version")
+    numbers = answer["qemu"]
+    found.running_version = (numbers["major"], numbers["minor"], numbers["micro"])
+    found.running_package = answer.get("package", "")
+
+
+def _installed(found: Preflight, config: Config) -> None:
+    try:
+        found.installed = probe(found.definition.qemu, f"{config.run}/.probe")
+    except HostmemError as error:
+        found.blockers.append(Refused(error.message, error.cause, error.cure, error.qemu))
+        return
+    new, old = found.installed, found.running_version
+    if new.version < _FIRST_VERSION or old < _FIRST_VERSION:
+        lower = new.version_text if new.version < _FIRST_VERSION else ".".join(map(str, old))
+        found.block(f"QEMU {lower} knows no cpr-transfer.", "It came with QEMU 10.0.", "Restart the guest in a newer QEMU.")
+    if new.version < old:
+        found.block(
+            f"QEMU {new.version_text} at {new.path} is older than the running {'.'.join(map(str, old))}.",
+            "cpr-transfer to an older QEMU fails in load (vmstate_load_state error -2).",
+            "Install the newer package again, or restart the guest.",
+        )
+    if found.definition.machine not in new.machines:
+        found.block(
+            f"QEMU {new.version_text} has no machine type {found.definition.machine} any more.",
+            "Old machine types are removed after some releases.",
+            "Keep the older QEMU until the guest can be restarted with a newer machine type.",
+        )
+
+
+def _memory(found: Preflight) -> None:
+    for block in found.definition.blocks:
+        if block.mmap == "private":
+            found.block(
+                f"Memory block {block.id} is mapped private.",
+                "QEMU hands over only memory that both QEMUs can share.",
+                "Restart the guest with mmap: shared, or plan a restart for the new QEMU.",
+            )
+    if found.live["machine"]["aux_ram_share"] is not True:
+        found.block("aux-ram-share is off in the running QEMU.", "VRAM and ROMs would be lost, and it cannot be turned on later.", "Restart the guest.")
+
+
+def _drift(found: Preflight) -> None:
+    """The running QEMU against what it was when it was started; the definition's disks are followed instead."""
+    own = {disk.id for disk in found.definition.disks}
+    for difference in differences(_without_disks(found.generation.record["inventory"], own), _without_disks(found.live, own)):
+        found.block(
+            f"Guest {found.definition.name} was changed since its start: {_as_change(difference)}.",
+            "A new QEMU started from the definition would lack the change, and the guest's state would not fit it.",
+            "Undo the change (device_del, object-del, eject), or put it into the definition and restart the guest.",
+        )
+
+
+def _as_change(difference: str) -> str:
+    return difference.replace("is in the running guest only", "was removed").replace("is not in the running guest", "was added").replace(
+        "in the running guest,", "at the start,"
+    ).replace("otherwise", "now")
+
+
+def _without_disks(whole: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    return {**whole, "disks": {key: value for key, value in whole.get("disks", {}).items() if key not in names}}
+
+
+async def _jobs(found: Preflight, qmp: Qmp) -> None:
+    for job in await qmp.execute("query-jobs"):
+        if job["status"] not in ("concluded", "null"):
+            found.block(
+                f"The {job['type']} job {job['id']} is {job['status']}.", "A job lives in one QEMU and would be cut off.", "Wait for it, or cancel it (job-cancel)."
+            )
+    status = str((await qmp.migration()).get("status", "none"))
+    if status in ("setup", "active", "device", "pre-switchover", "cancelling", "postcopy-active", "postcopy-paused"):
+        found.block(f"A migration of guest {found.definition.name} is under way ({status}).", cure="Wait for it, or cancel it.")
+
+
+async def _qemu_reasons(found: Preflight, qmp: Qmp) -> None:
+    """QEMU's own blockers for cpr-transfer. They show only while the mode is set, so it is set and put back."""
+    if found.running_version < _FIRST_VERSION:
+        return
+    await qmp.execute("migrate-set-parameters", mode="cpr-transfer")
+    try:
+        reasons = (await qmp.migration()).get("blocked-reasons", [])
+    finally:
+        await qmp.execute("migrate-set-parameters", mode="normal")
+    for reason in reasons:
+        found.block("QEMU refuses a live update of this guest.", str(reason), "Remove the device or restart the guest with a definition that can be updated.")

@@ -1,0 +1,119 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Starting one QEMU as a generation of a guest, and turning stored arguments into the ones it is started with."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from .._host.files import tail
+from .._host.processes import Process, process
+from .arguments import GENERATION, LOG
+from .command_line import parse_command_line
+from .errors import HostmemError
+from .paths import GenerationPaths
+from .qemu_options import format_options, parse_options
+
+
+@dataclass
+class QemuProcess:
+    """A QEMU this program started. It outlives this program: it is in a session of its own and inherits only the guest's lock."""
+
+    generation: GenerationPaths
+    popen: subprocess.Popen[bytes]
+    process: Process
+
+    def exit_status(self) -> Optional[int]:
+        """None while it runs; negative: killed by that signal."""
+        return self.popen.poll()
+
+    def complaint(self, what: str) -> HostmemError:
+        """An error with what QEMU wrote before it ended."""
+        status = self.exit_status()
+        how = "still runs" if status is None else f"was killed by signal {-status}" if status < 0 else f"exited with {status}"
+        return HostmemError(what, cause=f"QEMU {how}.", qemu=qemu_output(self.generation))
+
+    def end(self) -> None:
+        """SIGKILL: the files and sockets it made stay for whoever cleans up."""
+        self.process.kill()
+        self.popen.poll()
+
+
+def qemu_output(generation: GenerationPaths) -> str:
+    """The end of what QEMU wrote to stderr and to its log."""
+    return "\n".join(text for text in (tail(generation.output), tail(generation.debug_log)) if text)
+
+
+def launch(binary: str, argv: list[str], generation: GenerationPaths, lock: int) -> QemuProcess:
+    """Start QEMU stopped (-S) with a QMP socket of its own.
+
+    :param lock: descriptor of guest.lock, inherited by QEMU and closed here.
+    :raises HostmemError: the program cannot be run.
+    """
+    words = [binary, *argv, "-S", "-qmp", f"unix:{generation.qmp},server=on,wait=off", "-D", generation.debug_log]
+    os.set_inheritable(lock, True)
+    try:
+        with open(generation.output, "ab") as output:
+            popen = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, pass_fds=(lock,), cwd="/", umask=0o077)
+    except OSError as error:
+        raise HostmemError(f"QEMU {binary} cannot be started.", cause=str(error), cure="Check the package that provides it and the log directory.") from error
+    finally:
+        os.close(lock)
+    started = process(popen.pid)
+    return QemuProcess(generation, popen, started or Process(popen.pid, -1))
+
+
+def fill_placeholders(argv: list[str], generation: GenerationPaths) -> list[str]:
+    """Put the generation's directories into stored arguments."""
+    return [word.replace(GENERATION, generation.directory).replace(LOG, generation.log_directory) for word in argv]
+
+
+def with_images(argv: list[str], images: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Let disks open other images: ``{"d0": {"path": …, "format": …}}``."""
+
+    def change(value: str) -> str:
+        node = json.loads(value)
+        image = images.get(str(node.get("node-name", "")).partition("disk-")[2])
+        if image is None:
+            return value
+        node["driver"] = image["format"]
+        node["file"]["filename"] = image["path"]
+        return json.dumps(node, sort_keys=True)
+
+    return _change_values(argv, "blockdev", change)
+
+
+def for_incoming(argv: list[str], mem_paths: Mapping[str, str]) -> list[str]:
+    """Arguments of a QEMU that takes a running guest over.
+
+    Nothing is preallocated: kernels before 5.14 touch pages non-atomically while the old QEMU's guest still writes them.
+
+    :param mem_paths: other paths to the same files, for blocks whose name is gone.
+    """
+
+    def change(value: str) -> str:
+        options: dict[str, Any] = dict(parse_options(value, "qom-type"))
+        kind = options.pop("qom-type", "")
+        if not kind.startswith("memory-backend"):
+            return value
+        options["prealloc"] = "off"
+        if options.get("id") in mem_paths:
+            options["mem-path"] = mem_paths[options["id"]]
+        return format_options(options, kind)
+
+    return _change_values(argv, "object", change)
+
+
+def _change_values(argv: list[str], name: str, change: Callable[[str], str]) -> list[str]:
+    result = list(argv)
+    for option in parse_command_line(argv):
+        if option.name == name:
+            result[option.index + 1] = change(option.value)
+    return result

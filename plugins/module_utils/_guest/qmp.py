@@ -1,0 +1,115 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Talking to one QEMU: qemu.qmp with deadlines, and errors worded for people."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from typing import Any, Optional
+
+from .errors import HostmemError
+
+try:
+    from qemu.qmp import EventListener, ExecuteError, Message, QMPClient, QMPError
+
+    QMP_IMPORT_ERROR: Optional[ImportError] = None
+except ImportError as error:  # on a controller only the pure part of the engine is used
+    QMP_IMPORT_ERROR = error
+
+COMMAND_TIMEOUT = 10.0
+
+
+class Qmp:
+    """One QMP connection. All times in seconds.
+
+    Events are kept from the moment of connecting, so that waiting for one that has already come returns at once.
+    """
+
+    def __init__(self, path: str) -> None:
+        if QMP_IMPORT_ERROR is not None:
+            raise HostmemError("The Python package qemu.qmp is missing.", cause=str(QMP_IMPORT_ERROR), cure="Run the role hostmem.qemu.hypervisor again.")
+        self.path = path
+        self._client = QMPClient(os.path.basename(os.path.dirname(path)))
+        self._events = EventListener()
+        self._client.register_listener(self._events)
+        self._seen: list[Message] = []
+
+    async def connect(self) -> None:
+        """:raises HostmemError: nobody answers."""
+        try:
+            await asyncio.wait_for(self._client.connect(self.path), COMMAND_TIMEOUT)
+        except (QMPError, OSError, asyncio.TimeoutError) as error:
+            raise HostmemError(f"QEMU does not answer on {self.path}.", cause=str(error) or type(error).__name__) from error
+
+    async def close(self) -> None:
+        """Close the connection; errors while closing mean that QEMU has gone, which is no matter."""
+        try:
+            await asyncio.wait_for(self._client.disconnect(), 2)
+        except (QMPError, OSError, EOFError, asyncio.TimeoutError):
+            pass
+
+    async def execute(self, command: str, **arguments: Any) -> Any:
+        """One command (underscores of argument names become dashes).
+
+        :raises HostmemError: QEMU refused it, or did not answer in time.
+        """
+        renamed = {key.replace("_", "-"): value for key, value in arguments.items()}
+        try:
+            return await asyncio.wait_for(self._client.execute(command, renamed or None), COMMAND_TIMEOUT)
+        except ExecuteError as error:
+            raise HostmemError(f"QEMU refused {command}.", cause=str(error)) from error
+        except asyncio.TimeoutError as error:
+            raise HostmemError(f"QEMU did not answer {command} within {COMMAND_TIMEOUT:.0f} s.") from error
+        except (QMPError, OSError, EOFError) as error:
+            raise HostmemError(f"QEMU went away during {command}.", cause=str(error) or type(error).__name__) from error
+
+    async def wait_event(self, wanted: Callable[[dict[str, Any]], bool], deadline: float) -> bool:
+        """Wait for an event that came since connecting; ``deadline`` as time.monotonic(). False when it did not come in time."""
+        for message in self._seen:
+            if wanted(dict(message)):
+                return True
+        while True:
+            remaining = deadline - time.monotonic()
+            try:
+                message = await asyncio.wait_for(self._events.get(), max(remaining, 0.0))
+            except asyncio.TimeoutError:
+                return False
+            self._seen.append(message)
+            if wanted(dict(message)):
+                return True
+
+    def event_time(self, name: str) -> Optional[float]:
+        """When an event that was waited for, or came meanwhile, was sent: seconds since the epoch, by the host's clock."""
+        for message in self._seen:
+            if message.get("event") == name:
+                stamp = message["timestamp"]
+                return float(stamp["seconds"]) + float(stamp["microseconds"]) / 1e6
+        return None
+
+    async def status(self) -> str:
+        """Run state: running, paused, inmigrate, postmigrate, …"""
+        return str((await self.execute("query-status"))["status"])
+
+    async def migration(self) -> dict[str, Any]:
+        """query-migrate; empty before the first migration."""
+        return dict(await self.execute("query-migrate"))
+
+
+async def connect(path: str) -> Qmp:
+    """A connection to a QEMU that listens already.
+
+    :raises HostmemError: nobody answers.
+    """
+    qmp = Qmp(path)
+    await qmp.connect()
+    return qmp
+
+
+def is_migration_status(status: str) -> Callable[[dict[str, Any]], bool]:
+    """For wait_event: the MIGRATION event with this status (capability ``events``)."""
+    return lambda event: event.get("event") == "MIGRATION" and event.get("data", {}).get("status") == status

@@ -1,0 +1,173 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Bringing a guest back to exactly one QEMU after a verb was interrupted, from evidence: living processes, what they answer, the journal."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from .._host.journald import log_record
+from .config import Config
+from .errors import HostmemError
+from .generations import Generation, forget_generation, generation_numbers, living_generations, make_current
+from .handover import roll_back, roll_forward, set_transfer_mode
+from .journal import COLD_STARTING, COLD_VERIFIED, CONTINUED, HANDOVER, Journal
+from .locks import VerbLock
+from .paths import GuestPaths, guest_paths
+from .qmp import Qmp, connect
+
+VERB_WAIT = 120.0
+
+
+async def recover(config: Config, name: str) -> dict[str, Any]:
+    """Finish or roll back what was interrupted; nothing to do is no error."""
+    paths = guest_paths(config, name)
+    with VerbLock(paths, VERB_WAIT):
+        return await recover_locked(config, paths)
+
+
+async def recover_locked(_config: Config, paths: GuestPaths) -> dict[str, Any]:
+    """The same, for a caller that holds the verb lock."""
+    journal = Journal(paths)
+    entry = journal.read()
+    living = living_generations(paths)
+    if entry is None and len(living) <= 1:
+        return {"changed": False, "outcome": "nothing was interrupted"}
+    outcome = await _recover(paths, entry or {}, {item.number: item for item in living})
+    journal.clear()
+    _forget_dead(paths)
+    log_record(f"Guest {paths.name}: recovered an interrupted verb: {outcome}", 4, guest=paths.name, event="recover", step=(entry or {}).get("step"))
+    return {"changed": True, "outcome": outcome, "step": (entry or {}).get("step")}
+
+
+def _forget_dead(paths: GuestPaths) -> None:
+    living = {item.number for item in living_generations(paths)}
+    for number in generation_numbers(paths):
+        if number not in living:
+            forget_generation(paths, number)
+
+
+async def _recover(paths: GuestPaths, entry: dict[str, Any], living: dict[int, Generation]) -> str:
+    if not living:
+        return "no QEMU was left"
+    if entry.get("step") in (COLD_STARTING, COLD_VERIFIED):
+        return await _recover_start(paths, entry, living)
+    if "from" in entry:
+        return await _recover_update(paths, entry, living)
+    return await _keep_running_one(paths, list(living.values()))
+
+
+async def _recover_start(paths: GuestPaths, entry: dict[str, Any], living: dict[int, Generation]) -> str:
+    """A cold start that was not verified never ran: it is ended. A verified one goes on."""
+    generation = living.get(int(entry["generation"]))
+    if generation is None or generation.process is None:
+        return "the interrupted start left no QEMU"
+    if entry["step"] == COLD_STARTING:
+        generation.process.kill()
+        return "ended a QEMU that had not run yet"
+    qmp = await connect(generation.paths.qmp)
+    try:
+        await qmp.execute("cont")
+    finally:
+        await qmp.close()
+    make_current(paths, generation)
+    return "finished the start"
+
+
+async def _recover_update(paths: GuestPaths, entry: dict[str, Any], living: dict[int, Generation]) -> str:
+    old, new = living.get(int(entry["from"])), living.get(int(entry["to"]))
+    was_running = bool(entry.get("was_running", True))
+    if entry["step"] in (HANDOVER, CONTINUED):
+        return await _finish(paths, old, new, was_running)
+    if old is not None:
+        await _back(paths, old, new, int(entry["to"]), was_running)
+        return "went back to the old QEMU"
+    if new is not None and await _has_guest(new):
+        await _forward(paths, None, new, was_running)
+        return "the old QEMU was gone and the new one had the whole guest: it goes on there"
+    if new is not None and new.process is not None:
+        new.process.kill()
+    return "the old QEMU was gone before the new one had the guest: the guest is lost"
+
+
+async def _finish(paths: GuestPaths, old: Optional[Generation], new: Optional[Generation], was_running: bool) -> str:
+    """After the point of no return the guest is the new QEMU's; the old one must not go on, since the new one may have run."""
+    if new is None:
+        if old is not None and old.process is not None:
+            old.process.kill()
+        return "the new QEMU was gone after it had taken the guest over: the guest is lost"
+    await _forward(paths, old, new, was_running)
+    return "finished the hand-over to the new QEMU"
+
+
+async def _forward(paths: GuestPaths, old: Optional[Generation], new: Generation, was_running: bool) -> None:
+    if old is not None and old.process is not None:
+        await roll_forward(paths, old.process, new, was_running)
+        return
+    make_current(paths, new)
+    qmp = await connect(new.paths.qmp)
+    try:
+        if was_running and await qmp.status() != "running":
+            await qmp.execute("cont")
+    finally:
+        await qmp.close()
+
+
+async def _back(paths: GuestPaths, old: Generation, new: Optional[Generation], number: int, was_running: bool) -> None:
+    qmp = await connect(old.paths.qmp)
+    try:
+        if new is not None and new.process is not None:
+            await roll_back(paths, old, qmp, new.process, number, was_running)
+            return
+        await _settle(qmp, was_running)
+        make_current(paths, old)
+    finally:
+        await qmp.close()
+
+
+async def _settle(qmp: Qmp, was_running: bool) -> None:
+    """The old QEMU alone: out of a hand-over whose other end is gone."""
+    if str((await qmp.migration()).get("status", "none")) in ("setup", "active", "device", "pre-switchover", "wait-unplug"):
+        await qmp.execute("migrate_cancel")
+    if was_running and await qmp.status() != "running":
+        await qmp.execute("cont")
+    await set_transfer_mode(qmp, "normal", False)
+
+
+async def _has_guest(generation: Generation) -> bool:
+    """True when the QEMU has loaded the whole guest."""
+    try:
+        qmp = await connect(generation.paths.qmp)
+    except HostmemError:
+        return False
+    try:
+        return (await qmp.migration()).get("status") == "completed" and await qmp.status() in ("paused", "running")
+    finally:
+        await qmp.close()
+
+
+async def _keep_running_one(paths: GuestPaths, living: list[Generation]) -> str:
+    """No journal: the QEMU that says running is the guest's; when none does, the oldest, which had it first."""
+    states = {}
+    for generation in living:
+        try:
+            qmp = await connect(generation.paths.qmp)
+            states[generation.number] = await qmp.status()
+            await qmp.close()
+        except HostmemError:
+            states[generation.number] = "silent"
+    running = [generation for generation in living if states[generation.number] == "running"]
+    if len(running) > 1:
+        raise HostmemError(
+            f"Two QEMUs say that they run guest {paths.name}: generations {', '.join(str(item.number) for item in running)}.",
+            cause="This must not happen; the collection does not choose between them.",
+            cure="Look at both (hostmem info), kill the wrong one, and report this.",
+        )
+    keep = running[0] if running else living[0]
+    for generation in living:
+        if generation is not keep and generation.process is not None:
+            generation.process.kill()
+    make_current(paths, keep)
+    return f"kept generation {keep.number} ({states[keep.number]})"

@@ -1,0 +1,107 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a guest needs from root before its QEMU may start: directories, RAM files, taps; and taking it all back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import Any
+
+from .._host.files import make_directory, remove_file
+from .._host.taps import TapError, ensure_tap, remove_tap
+from .backing_files import apply_absent, apply_present, plan_absent, plan_present
+from .config import Config
+from .definition import Definition
+from .errors import Refused
+from .generations import qemu_processes
+from .layout import layout
+from .paths import GuestPaths, guest_paths
+from .store import StoredGuest
+
+
+def make_directories(config: Config, paths: GuestPaths) -> None:
+    """The guest's own directories, 0700, of QEMU's user."""
+    for parent in (config.run, config.log, config.state):
+        make_directory(parent, 0o755, os.geteuid(), os.getegid())
+    # Two small places that all of this host's unprivileged runtimes share.
+    for shared in ("probe", "slots"):
+        make_directory(f"{config.run}/.{shared}", 0o700, config.user.uid, config.user.gid)
+    for directory in (paths.run, paths.log, paths.state):
+        make_directory(directory, 0o700, config.user.uid, config.user.gid)
+
+
+def prepare(config: Config, guest: StoredGuest) -> None:
+    """Everything a cold start needs. RAM files with mode=create are empty afterwards. Does nothing to a guest that runs.
+
+    :raises Refused: with cause and cure; files and taps of other blocks may have been made, which does no harm.
+    """
+    definition = guest.definition
+    paths = guest_paths(config, definition.name)
+    make_directories(config, paths)
+    if qemu_processes(paths):
+        return
+    placed_blocks = [placed for placed in layout(definition) if placed.block.backing != "memfd"]
+    plans = [plan_present(placed, config.user, fresh=True) for placed in placed_blocks if placed.path]
+    for plan in plans:
+        apply_present(plan, config.user)
+    for placed in placed_blocks:
+        if not placed.path:  # mode=temp: QEMU makes its unlinked file in the directory
+            make_directory(placed.block.directory, 0o700, config.user.uid, config.user.gid)
+    ensure_taps(config, definition)
+
+
+def ensure_taps(config: Config, definition: Definition) -> bool:
+    """The guest's taps; True when one was made or changed.
+
+    :raises Refused: ip(8) failed.
+    """
+    changed = False
+    for nic in definition.nics:
+        if nic.type == "tap":
+            try:
+                changed = ensure_tap(nic.tap, nic.bridge, config.user.name) or changed
+            except (TapError, OSError) as error:
+                raise Refused(f"The tap {nic.tap} of {nic.id} cannot be made.", cause=str(error), cure="Make the bridge, or correct nics in the definition.") from error
+    return changed
+
+
+def release(config: Config, definition: Definition) -> None:
+    """Take back what only a running guest needs: its taps, its pages in RAM files that a cold start would empty anyway, and its run directory's leftovers.
+
+    Does nothing to a guest that runs.
+    """
+    paths = guest_paths(config, definition.name)
+    if qemu_processes(paths):
+        return
+    for nic in definition.nics:
+        if nic.type == "tap":
+            try:
+                remove_tap(nic.tap)
+            except TapError:
+                pass  # gone already, or somebody else's by now
+    for placed in layout(definition):
+        if placed.path and placed.block.mode == "create":
+            plan = plan_absent(placed)
+            if plan.changed:
+                apply_absent(plan)
+
+
+def forget(config: Config, name: str) -> None:
+    """Remove everything the runtime kept for a guest that is no longer defined; console logs included."""
+    paths = guest_paths(config, name)
+    for directory in (paths.run, paths.log, paths.state):
+        shutil.rmtree(directory, ignore_errors=True)
+    remove_file(paths.definition)
+
+
+def missing_taps(definition: Definition) -> list[str]:
+    """Taps of the definition that do not exist."""
+    return [nic.tap for nic in definition.nics if nic.type == "tap" and not os.path.exists(f"/sys/class/net/{nic.tap}")]
+
+
+def describe(definition: Definition) -> list[dict[str, Any]]:
+    """The layout as users see it in results."""
+    return [placed.as_dict() for placed in layout(definition)]

@@ -1,0 +1,121 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Definitions kept on the host, and changes to them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from .._host.files import make_directory, read_json, remove_file, write_json
+from .argv_check import check_argv
+from .config import Config
+from .definition import Definition, parse_definition
+from .errors import HostmemError, Refused
+from .layout import layout
+from .paths import GuestPaths, guest_paths
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class StoredGuest:
+    """A definition and the arguments (with placeholders) rendered from it."""
+
+    definition: Definition
+    argv: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"schema": SCHEMA, "definition": self.definition.as_dict(), "argv": self.argv}
+
+
+def check_guest(data: Any, argv: Any) -> StoredGuest:
+    """Accept a definition with its arguments.
+
+    :raises DefinitionError: with every problem.
+    """
+    definition = parse_definition(data)
+    check_argv(definition, argv)
+    return StoredGuest(definition, list(argv))
+
+
+def load_guest(paths: GuestPaths) -> StoredGuest:
+    """The definition kept on this host.
+
+    :raises HostmemError: there is none, or it cannot be read.
+    """
+    found = _load(paths)
+    if found is None:
+        raise HostmemError(f"There is no guest {paths.name} on this host.", cause=f"{paths.definition} does not exist.", cure="Define it first.")
+    return found
+
+
+def _load(paths: GuestPaths) -> Optional[StoredGuest]:
+    try:
+        data = read_json(paths.definition)
+    except (OSError, ValueError) as error:
+        raise HostmemError(f"{paths.definition} cannot be read: {error}") from error
+    if data is None:
+        return None
+    if data.get("schema") != SCHEMA:
+        raise HostmemError(f"{paths.definition} has schema {data.get('schema')!r}; this runtime reads {SCHEMA}.", cure="Define the guest again.")
+    return check_guest(data["definition"], data["argv"])
+
+
+def guest_names(config: Config) -> list[str]:
+    """All guests defined on this host."""
+    try:
+        names = os.listdir(config.definitions)
+    except FileNotFoundError:
+        return []
+    return sorted(name[: -len(".json")] for name in names if name.endswith(".json"))
+
+
+def define(config: Config, wanted: StoredGuest, carried: bool, check: bool) -> dict[str, Any]:
+    """Keep a definition (as root). A running guest goes on with the one it was started with; the new one is pending until its next cold start.
+
+    :param carried: a QEMU carries the guest now.
+    :raises Refused: the change would rename RAM files that hold a running guest.
+    """
+    paths = guest_paths(config, wanted.definition.name)
+    present = _load(paths)
+    if carried and present is not None:
+        _refuse_renaming(present, wanted)
+    before = present.as_dict() if present else {}
+    after = wanted.as_dict()
+    changed = before != after
+    if changed and not check:
+        make_directory(config.definitions, 0o755, os.geteuid(), os.getegid())
+        write_json(paths.definition, after, 0o644)
+    return {"changed": changed, "diff": {"before": before, "after": after}, "definition_pending": bool(changed and carried)}
+
+
+def _refuse_renaming(present: StoredGuest, wanted: StoredGuest) -> None:
+    old = {placed.block.id: placed.path for placed in layout(present.definition) if placed.path}
+    new = {placed.block.id: placed.path for placed in layout(wanted.definition) if placed.path}
+    for name, path in old.items():
+        if new.get(name) != path:
+            raise Refused(
+                f"Guest {wanted.definition.name} runs, and the new definition would rename its RAM file {path} to {new.get(name, 'nothing')}.",
+                cause="The file holds the running guest's memory.",
+                cure="Stop the guest first, or leave memory.blocks as they are.",
+            )
+
+
+def undefine(config: Config, name: str, carried: bool, check: bool) -> dict[str, Any]:
+    """Forget a definition (as root). The guest's disks are never touched.
+
+    :raises Refused: the guest runs.
+    """
+    paths = guest_paths(config, name)
+    present = _load(paths)
+    if present is None:
+        return {"changed": False, "diff": {"before": {}, "after": {}}}
+    if carried:
+        raise Refused(f"Guest {name} runs.", cause="A running guest's definition is not removed.", cure="Stop it first.")
+    if not check:
+        remove_file(paths.definition)
+    return {"changed": True, "diff": {"before": present.as_dict(), "after": {}}}

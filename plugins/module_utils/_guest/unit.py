@@ -1,0 +1,65 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The lines of hostmem-guest@.service. Those marked + in the unit run as root, the others as QEMU's user, in its sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+from .config import Config
+from .errors import HostmemError
+from .lifecycle import start, stop
+from .live_update import UpdateOptions, update
+from .managed import last_failed, leave_result, take_request
+from .recovery import recover
+from .verbs import Result, failure, prepare_guest, release_guest
+
+LINES = ("prepare", "start", "update", "recover", "stop", "release")
+
+
+def run_line(config: Config, line: str, name: str, timeout: float) -> Result:
+    """Run one line of the unit.
+
+    :param timeout: seconds between ACPI power-down and quit, for ``stop``.
+    """
+    if line == "prepare":
+        return _plain(name, lambda: prepare_guest(config, name))
+    if line == "release":
+        return _plain(name, lambda: release_guest(config, name))
+    if line == "recover":
+        return _recover(config, name)
+    request = take_request(config, name)
+    options = UpdateOptions(**request.get("options", {})) if line == "update" else UpdateOptions()
+    works = {"start": lambda: start(config, name), "update": lambda: update(config, name, options), "stop": lambda: stop(config, name, timeout)}
+    result = _awaited(name, works[line]())
+    leave_result(config, name, request, result)
+    return result
+
+
+def _plain(name: str, work: Any) -> Result:
+    try:
+        return {"guest": name, "ok": True, **work()}
+    except (HostmemError, OSError) as error:
+        return failure(name, error)
+
+
+def _awaited(name: str, work: Awaitable[dict[str, Any]]) -> Result:
+    async def run() -> dict[str, Any]:
+        return await work
+
+    try:
+        return {"guest": name, "ok": True, **asyncio.run(run())}
+    except Exception as error:
+        return failure(name, error)
+
+
+def _recover(config: Config, name: str) -> Result:
+    """After ``update``: repairs what a killed updater left; fails when the update failed, so that the reload is seen to fail."""
+    result = _awaited(name, recover(config, name))
+    if result["ok"] and last_failed(config, name):
+        return failure(name, HostmemError(f"The live update of guest {name} failed; it runs on in its old QEMU.", cure="See the unit's journal for the reason."))
+    return result

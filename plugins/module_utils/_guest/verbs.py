@@ -1,0 +1,182 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The verbs for many guests at once, as JSON-able results: what the command line and the modules call."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from .._host.users import run_as
+from .config import Config
+from .errors import HostmemError
+from .generations import qemu_processes
+from .information import information
+from .lifecycle import start, stop
+from .live_update import UpdateOptions, update
+from .paths import guest_paths
+from .recovery import recover
+from .resources import forget, make_directories, prepare, release
+from .store import check_guest, define, load_guest, undefine
+from .watchdog import Watchdog
+
+Result = dict[str, Any]
+Verb = Callable[[str], Awaitable[dict[str, Any]]]
+
+
+def failure(name: str, error: BaseException) -> Result:
+    """The result of a guest whose verb failed."""
+    if isinstance(error, HostmemError):
+        return {"guest": name, "ok": False, "changed": False, "error": error.as_dict()}
+    text = "".join(traceback.format_exception_only(type(error), error)).strip()
+    trace = "".join(traceback.format_tb(error.__traceback__)[-3:])
+    return {"guest": name, "ok": False, "changed": False, "error": {"message": f"Unexpected error: {text}", "cause": trace}}
+
+
+def each(names: Sequence[str], work: Callable[[str], dict[str, Any]]) -> list[Result]:
+    """One guest after the other; a failure of one does not keep the others from their turn."""
+    results = []
+    for name in names:
+        try:
+            results.append({"guest": name, "ok": True, **work(name)})
+        except (HostmemError, OSError) as error:
+            results.append(failure(name, error))
+    return results
+
+
+async def _gather(names: Sequence[str], verb: Verb) -> list[Result]:
+    async def one(name: str) -> Result:
+        try:
+            return {"guest": name, "ok": True, **await verb(name)}
+        except Exception as error:
+            return failure(name, error)
+
+    return list(await asyncio.gather(*(one(name) for name in names)))
+
+
+def as_user(config: Config, names: Sequence[str], verb: Verb) -> list[Result]:
+    """Run a verb for all guests together, as QEMU's user: nothing that talks to QEMU is root."""
+    results: list[Result] = run_as(config.user, lambda: asyncio.run(_gather(names, verb)))
+    return results
+
+
+def guarded(config: Config, names: Sequence[str], verb: Verb) -> list[Result]:
+    """The same with a watchdog that recovers the guests if this program is killed meanwhile."""
+
+    def work() -> list[Result]:
+        watchdog = Watchdog(lambda: _recover_all(config, names))
+        results = asyncio.run(_gather(names, verb))
+        watchdog.stand_down()
+        return results
+
+    results: list[Result] = run_as(config.user, work)
+    return results
+
+
+def _recover_all(config: Config, names: Sequence[str]) -> None:
+    asyncio.run(_gather(names, lambda name: recover(config, name)))
+
+
+def define_guest(config: Config, data: dict[str, Any], check: bool) -> Result:
+    """Keep a definition and its rendered arguments."""
+    wanted = check_guest(data.get("definition"), data.get("argv"))
+    paths = guest_paths(config, wanted.definition.name)
+    return define(config, wanted, bool(qemu_processes(paths)), check)
+
+
+def undefine_guest(config: Config, name: str, check: bool) -> Result:
+    """Forget a guest that does not run, with its RAM files, taps, logs and state."""
+    paths = guest_paths(config, name)
+    try:
+        definition = load_guest(paths).definition
+    except HostmemError:
+        if os.path.exists(paths.definition):
+            raise
+        return {"changed": False, "diff": {"before": {}, "after": {}}}
+    result = undefine(config, name, bool(qemu_processes(paths)), check)
+    if not check:
+        release(config, definition)
+        forget(config, name)
+    return result
+
+
+def prepare_guest(config: Config, name: str) -> Result:
+    """As root, before a start."""
+    prepare(config, load_guest(guest_paths(config, name)))
+    return {"changed": False}
+
+
+def release_guest(config: Config, name: str) -> Result:
+    """As root, after a stop."""
+    release(config, load_guest(guest_paths(config, name)).definition)
+    return {"changed": False}
+
+
+def start_guests(config: Config, names: Sequence[str], check: bool) -> list[Result]:
+    """Start those that do not run."""
+    if check:
+        return each(names, lambda name: _would(config, name, not qemu_processes(guest_paths(config, name))))
+    prepared = each(names, lambda name: prepare_guest(config, name))
+    ready = [item["guest"] for item in prepared if item["ok"]]
+    results = [item for item in prepared if not item["ok"]]
+    started = guarded(config, ready, lambda name: start(config, name))
+    for item in started:
+        if not item["ok"]:
+            each([item["guest"]], lambda name: release_guest(config, name))
+    return in_order(names, results + started)
+
+
+def stop_guests(config: Config, names: Sequence[str], timeout: float, check: bool) -> list[Result]:
+    """Stop those that run."""
+    if check:
+        return each(names, lambda name: _would(config, name, bool(qemu_processes(guest_paths(config, name)))))
+    known = each(names, lambda name: {"changed": bool(load_guest(guest_paths(config, name)))})
+    present = [item["guest"] for item in known if item["ok"] and os.path.isdir(guest_paths(config, item["guest"]).run)]
+    absent = [{**item, "changed": False, "how": "stopped already"} for item in known if item["ok"] and item["guest"] not in present]
+    stopped = as_user(config, present, lambda name: stop(config, name, timeout))
+    for item in stopped:
+        if item["ok"]:
+            each([item["guest"]], lambda name: release_guest(config, name))
+    return in_order(names, [item for item in known if not item["ok"]] + absent + stopped)
+
+
+def update_guests(config: Config, names: Sequence[str], options: UpdateOptions) -> list[Result]:
+    """Live update of those whose QEMU is outdated."""
+    known = each(names, lambda name: _known(config, name))
+    ready = [item["guest"] for item in known if item["ok"]]
+    return in_order(names, [item for item in known if not item["ok"]] + guarded(config, ready, lambda name: update(config, name, options)))
+
+
+def recover_guests(config: Config, names: Sequence[str]) -> list[Result]:
+    """Finish or roll back what was interrupted."""
+    known = each(names, lambda name: _known(config, name))
+    ready = [item["guest"] for item in known if item["ok"]]
+    return in_order(names, [item for item in known if not item["ok"]] + as_user(config, ready, lambda name: recover(config, name)))
+
+
+def inform(config: Config, names: Sequence[str]) -> list[Result]:
+    """Facts about each guest."""
+    return as_user(config, names, lambda name: information(config, name))
+
+
+def _known(config: Config, name: str) -> dict[str, Any]:
+    paths = guest_paths(config, name)
+    load_guest(paths)
+    make_directories(config, paths)
+    return {}
+
+
+def _would(config: Config, name: str, changed: bool) -> dict[str, Any]:
+    load_guest(guest_paths(config, name))
+    return {"changed": changed}
+
+
+def in_order(names: Sequence[str], results: Sequence[Result]) -> list[Result]:
+    """Results in the order in which the guests were named."""
+    by_name = {item["guest"]: item for item in results}
+    return [by_name[name] for name in names if name in by_name]

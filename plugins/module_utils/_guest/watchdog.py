@@ -1,0 +1,59 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Without systemd: a process that recovers guests when the program that works on them is killed.
+
+(With systemd the unit's second ExecReload line does this.)
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+
+class Watchdog:
+    """Forks a process that calls ``recover`` if this process ends before ``stand_down``.
+
+    It sees the end of this process by end-of-file on a pipe, at once and for certain, SIGKILL included.
+    """
+
+    def __init__(self, recover: Callable[[], None]) -> None:
+        reading, self._writing = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            self._watch(reading, recover)
+
+    def _watch(self, reading: int, recover: Callable[[], None]) -> None:
+        status = 1
+        try:
+            os.setsid()
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            _close_all_but(reading)
+            if os.read(reading, 1) == b"":
+                recover()
+            status = 0
+        finally:
+            os._exit(status)
+
+    def stand_down(self) -> None:
+        """The work ended in order."""
+        os.write(self._writing, b".")
+        os.close(self._writing)
+        os.waitpid(self._pid, 0)
+
+
+def _close_all_but(kept: int) -> None:
+    """Inherited pipes would keep others waiting for their end-of-file."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    for entry in os.listdir("/proc/self/fd"):
+        number = int(entry)
+        if number > 2 and number != kept:
+            try:
+                os.close(number)
+            except OSError:
+                pass  # the descriptor of the listing itself

@@ -1,0 +1,92 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a path lies on: file-system type, page size, free space (statfs(2), /proc/self/mountinfo, /sys/kernel/mm/hugepages)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Optional
+
+_HUGE_PAGES = "/sys/kernel/mm/hugepages"
+
+
+@dataclass(frozen=True)
+class FileSystem:
+    """The file system under a path; ``options`` are mount and super-block options, ``page_size`` in bytes."""
+
+    mount_point: str
+    type: str
+    source: str
+    options: tuple[str, ...]
+    page_size: int
+    device: int
+
+
+def existing_parent(path: str) -> str:
+    """The path itself, or its nearest parent that exists."""
+    while not os.path.lexists(path) and path != "/":
+        path = os.path.dirname(path)
+    return path
+
+
+def file_system(path: str) -> FileSystem:
+    """The file system that holds the path (or its nearest existing parent).
+
+    :raises OSError: the path cannot be looked at.
+    """
+    target = existing_parent(path)
+    device = os.stat(target).st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    best: Optional[list[str]] = None
+    real = os.path.realpath(target)
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            fields = line.split()
+            mount_point = _unescape(fields[4])
+            inside = real == mount_point or real.startswith(mount_point.rstrip("/") + "/")
+            if fields[2] == wanted and inside and (best is None or len(mount_point) >= len(_unescape(best[4]))):
+                best = fields
+    if best is None:
+        return FileSystem("", "unknown", "", (), os.statvfs(target).f_frsize, device)
+    separator = best.index("-")
+    options = tuple(best[5].split(",") + (best[separator + 3].split(",") if len(best) > separator + 3 else []))
+    kind = best[separator + 1]
+    page_size = os.statvfs(target).f_bsize if kind == "hugetlbfs" else os.sysconf("SC_PAGE_SIZE")
+    return FileSystem(_unescape(best[4]), kind, _unescape(best[separator + 2]), options, page_size, device)
+
+
+def _unescape(text: str) -> str:
+    """mountinfo writes blank, tab, newline and backslash in octal."""
+    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(code, char)
+    return text
+
+
+def free_space(path: str) -> int:
+    """Bytes an unprivileged user can still allocate in the file system of the path; huge pages not yet promised to anybody on hugetlbfs."""
+    target = existing_parent(path)
+    found = file_system(target)
+    if found.type == "hugetlbfs":
+        return _free_huge_pages(found.page_size, target)
+    state = os.statvfs(target)
+    return state.f_bavail * state.f_frsize
+
+
+def _free_huge_pages(page_size: int, path: str) -> int:
+    directory = f"{_HUGE_PAGES}/hugepages-{page_size // 1024}kB"
+    try:
+        free = _number(f"{directory}/free_hugepages") - _number(f"{directory}/resv_hugepages")
+    except OSError:
+        return 0
+    state = os.statvfs(path)
+    if state.f_blocks:  # the mount has a size limit of its own
+        free = min(free, state.f_bavail)
+    return free * page_size
+
+
+def _number(path: str) -> int:
+    with open(path, encoding="ascii") as file:
+        return int(file.read())

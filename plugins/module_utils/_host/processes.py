@@ -1,0 +1,167 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Processes as the kernel shows them in /proc (proc(5))."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Optional
+
+_MAP_LINE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) (\S{4}) ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+)\s*(.*)$")
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """One line of /proc/PID/maps; addresses and offset in bytes."""
+
+    start: int
+    end: int
+    permissions: str
+    offset: int
+    device: tuple[int, int]
+    inode: int
+    path: str
+
+    @property
+    def deleted(self) -> bool:
+        return self.path.endswith(" (deleted)")
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process that cannot be mistaken for a later one with the same PID: its start time (clock ticks since boot) is kept."""
+
+    pid: int
+    start_time: int
+
+    def alive(self) -> bool:
+        """False also for a zombie: it runs nothing any more."""
+        stat = _stat(self.pid)
+        return stat is not None and stat[1] == self.start_time and stat[0] not in "ZX"
+
+    def kill(self, wait: float = 10.0) -> bool:
+        """SIGKILL, and wait until it is gone; seconds. True when it is gone."""
+        if self.alive():
+            try:
+                os.kill(self.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                return True
+        return self.wait_gone(wait)
+
+    def wait_gone(self, wait: float) -> bool:
+        """Wait up to ``wait`` seconds for the end; reaps it when it is our child."""
+        deadline = time.monotonic() + wait
+        while True:
+            try:
+                os.waitpid(self.pid, os.WNOHANG)
+            except (ChildProcessError, ProcessLookupError):
+                pass
+            if not self.alive():
+                return True
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.002)
+
+    def executable(self) -> Optional[tuple[int, int]]:
+        """Device and inode of the program file, also when it was replaced since."""
+        try:
+            found = os.stat(f"/proc/{self.pid}/exe")
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def cpu_ticks(self, thread: int) -> Optional[int]:
+        """CPU time of one thread, in clock ticks (field utime + stime)."""
+        try:
+            with open(f"/proc/{self.pid}/task/{thread}/stat", encoding="utf-8", errors="replace") as file:
+                fields = file.read().rpartition(")")[2].split()
+        except OSError:
+            return None
+        return int(fields[11]) + int(fields[12])
+
+    def context_switches(self, thread: int) -> Optional[int]:
+        """Voluntary and involuntary context switches of one thread."""
+        try:
+            with open(f"/proc/{self.pid}/task/{thread}/status", encoding="utf-8", errors="replace") as file:
+                return sum(int(line.split()[1]) for line in file if "ctxt_switches" in line)
+        except OSError:
+            return None
+
+
+def _stat(pid: int) -> Optional[tuple[str, int]]:
+    """State letter and start time; the command name in between may hold anything."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return (fields[0], int(fields[19])) if len(fields) > 19 else None
+
+
+def process(pid: int) -> Optional[Process]:
+    """The process that has this PID now; None when there is none, or only a zombie."""
+    stat = _stat(pid)
+    return Process(pid, stat[1]) if stat and stat[0] not in "ZX" else None
+
+
+def command_lines() -> Iterator[tuple[int, list[str]]]:
+    """PID and argument list of every process that shows one."""
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry}/cmdline", "rb") as file:
+                words = file.read().split(b"\0")[:-1]
+        except OSError:
+            continue
+        if words:
+            yield int(entry), [word.decode("utf-8", "surrogateescape") for word in words]
+
+
+def mappings(pid: int) -> list[Mapping]:
+    """The memory map of a process; empty when it is gone or not ours to read."""
+    result = []
+    try:
+        with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as file:
+            for line in file:
+                match = _MAP_LINE.match(line.rstrip("\n"))
+                if match:
+                    start, end, permissions, offset, major, minor, inode, path = match.groups()
+                    device = (int(major, 16), int(minor, 16))
+                    result.append(Mapping(int(start, 16), int(end, 16), permissions, int(offset, 16), device, int(inode), path))
+    except OSError:
+        pass
+    return result
+
+
+def processes_mapping(device: int, inode: int) -> list[int]:
+    """PIDs of all processes (that we may look at) which map the file; ``device`` as in st_dev."""
+    wanted = (os.major(device), os.minor(device))
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and any(item.inode == inode and item.device == wanted for item in mappings(int(entry))):
+            found.append(int(entry))
+    return found
+
+
+def open_file_descriptor(pid: int, device: int, inode: int) -> Optional[int]:
+    """The number of a descriptor of the process that refers to the file; ``device`` as in st_dev."""
+    try:
+        entries = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return None
+    for entry in entries:
+        try:
+            found = os.stat(f"/proc/{pid}/fd/{entry}")
+        except OSError:
+            continue
+        if (found.st_dev, found.st_ino) == (device, inode):
+            return int(entry)
+    return None

@@ -1,0 +1,79 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Running a function as an unprivileged user, in a child process."""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import pwd
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+
+@dataclass(frozen=True)
+class User:
+    """A user and the group its files get."""
+
+    name: str
+    uid: int
+    gid: int
+    group: str
+
+
+def find_user(name: str, group: str) -> User:
+    """Look a user and group up.
+
+    :raises KeyError: one of them does not exist.
+    """
+    return User(name, pwd.getpwnam(name).pw_uid, grp.getgrnam(group).gr_gid, group)
+
+
+def run_as(user: User, function: Callable[[], Any]) -> Any:
+    """Call the function in a child process that has become the user for good; its result comes back as JSON.
+
+    The child's exit ends nothing else: processes it started go on. Called as that user already, no child is made.
+
+    :raises RuntimeError: the child ended without a result.
+    """
+    if os.geteuid() != 0 or user.uid == 0:
+        return function()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _child(user, function, reading, writing)
+    os.close(writing)
+    with os.fdopen(reading, encoding="utf-8") as pipe:
+        text = pipe.read()
+    _pid, status = os.waitpid(child, 0)
+    if not text:
+        raise RuntimeError(f"the part run as user {user.name} ended without a result (wait status {status})")
+    return json.loads(text)
+
+
+def _child(user: User, function: Callable[[], Any], reading: int, writing: int) -> NoReturn:
+    """Never returns into the parent's code, whatever happens."""
+    status = 1
+    try:
+        os.close(reading)
+        _become(user)
+        result = json.dumps(function())
+        with os.fdopen(writing, "w", encoding="utf-8") as pipe:
+            pipe.write(result)
+        status = 0
+    except BaseException:  # the parent sees the missing result; stderr shows why
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def _become(user: User) -> None:
+    os.setgroups(os.getgrouplist(user.name, user.gid))
+    os.setgid(user.gid)
+    os.setuid(user.uid)
+    os.chdir("/")
