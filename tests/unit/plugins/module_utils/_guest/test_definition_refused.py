@@ -1,0 +1,268 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bad input is refused with its key and the reason, all of it at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.hostmem.qemu.plugins.module_utils._guest.definition import parse_definition
+from ansible_collections.hostmem.qemu.plugins.module_utils._guest.errors import DefinitionError
+
+from .definitions import MINIMAL, consoles, definition, disks, memory, nics, without
+
+TOP_LEVEL = [
+    (None, "definition", "must be a mapping"),
+    (["web1"], "definition", "must be a mapping"),
+    (without(MINIMAL, "name"), "name", "is required"),
+    (without(MINIMAL, "machine"), "machine", "is required"),
+    (without(MINIMAL, "memory"), "memory", "is required"),
+    (definition(schema=2), "schema", "is not the schema"),
+    (definition(schema="1"), "schema", "is not the schema"),
+    (definition(ram="1G"), "ram", "is not known here"),
+    (definition(Machine="pc-q35-10.0"), "Machine", "is not known here"),
+    (definition(name=""), "name", "non-empty"),
+    (definition(name="Web1"), "name", "must be 1 to 32"),
+    (definition(name="-web"), "name", "must be 1 to 32"),
+    (definition(name="web 1"), "name", "must be 1 to 32"),
+    (definition(name="web,1"), "name", "must be 1 to 32"),
+    (definition(name="../web"), "name", "must be 1 to 32"),
+    (definition(name="web1\n"), "name", "line break"),
+    (definition(name="w" * 33), "name", "must be 1 to 32"),
+    (definition(name=7), "name", "must be a non-empty text"),
+    (definition(qemu="qemu-system-x86_64"), "qemu", "absolute path"),
+    (definition(qemu="/usr/bin/../qemu"), "qemu", "absolute path"),
+    (definition(accel="xen"), "accel", "is not one of"),
+    (definition(accel=True), "accel", "must be a non-empty text"),
+    (definition(cpu=2), "cpu", "must be a mapping"),
+    (definition(cpu={"count": 0}), "cpu.count", "whole number"),
+    (definition(cpu={"count": "2"}), "cpu.count", "whole number"),
+    (definition(cpu={"count": True}), "cpu.count", "whole number"),
+    (definition(cpu={"count": 1.5}), "cpu.count", "whole number"),
+    (definition(cpu={"model": "host -S"}), "cpu.model", "is not a CPU model"),
+    (definition(cpu={"sockets": 2}), "cpu.sockets", "is not known here"),
+    (definition(guest_agent="yes"), "guest_agent", "must be true or false"),
+    (definition(vnc=1), "vnc", "must be true or false"),
+    (definition(video="cirrus"), "video", "is not one of"),
+    (definition(max_pause=0), "max_pause", "number from"),
+    (definition(max_pause="2"), "max_pause", "number from"),
+    (definition(max_pause=float("nan")), "max_pause", "number from"),
+    (definition(max_pause=float("inf")), "max_pause", "number from"),
+    (definition(kernel={}), "kernel.image", "is required"),
+    (definition(kernel="/boot/vmlinuz"), "kernel", "must be a mapping"),
+    (definition(kernel={"image": "vmlinuz"}), "kernel.image", "absolute path"),
+    (definition(kernel={"image": "/boot/vmlinuz", "cmdline": "quiet\n-S"}), "kernel.cmdline", "line break"),
+    (definition(kernel={"image": "/boot/vmlinuz", "append": "quiet"}), "kernel.append", "is not known here"),
+    (definition(disks={"id": "d0"}), "disks", "must be a list"),
+    (definition(disks="d0"), "disks", "must be a list"),
+    (definition(disks=["d0"]), "disks[0]", "must be a mapping"),
+    (definition(arguments="-device pvpanic"), "arguments", "must be a list"),
+]
+
+ALIASES = [
+    "q35",
+    "pc",
+    "pc-q35",
+    "microvm",
+    "none",
+    "isapc",
+    "pc-q35-10",
+    "pc-q35-10.0,accel=tcg",
+    "pc q35-10.0",
+    "pc-q35-10.0 ",
+]
+
+MEMORY = [
+    (definition(memory="256M"), "memory", "must be a mapping"),
+    (definition(memory={}), "memory.blocks", "at least one"),
+    (definition(memory={"blocks": []}), "memory.blocks", "at least one"),
+    (definition(memory={"blocks": {"size": "1G"}}), "memory.blocks", "must be a list"),
+    (definition(memory={"size": "256M"}), "memory.size", "is not known here"),
+    (definition(memory={"blocks": [{}]}), "memory.blocks[0].size", "is required"),
+    (memory({"id": "0ram"}), "memory.blocks[0].id", "begin with a letter"),
+    (memory({"id": "ram,0"}), "memory.blocks[0].id", "begin with a letter"),
+    (memory({"id": "ram 0"}), "memory.blocks[0].id", "begin with a letter"),
+    (memory({"id": "ram/0"}), "memory.blocks[0].id", "begin with a letter"),
+    (memory({"backing": "ram"}), "memory.blocks[0].backing", "is not one of"),
+    (memory({"directory": "ram"}), "memory.blocks[0].directory", "absolute path"),
+    (memory({"directory": "/dev/shm/"}), "memory.blocks[0].directory", "absolute path"),
+    (memory({"directory": "/dev//shm"}), "memory.blocks[0].directory", "absolute path"),
+    (memory({"directory": "/dev/shm/../etc"}), "memory.blocks[0].directory", "absolute path"),
+    (memory({"directory": "/dev/shm/@log@"}), "memory.blocks[0].directory", "placeholders"),
+    (memory({"backing": "file"}), "memory.blocks[0].directory", "is required"),
+    (
+        memory({"backing": "memfd", "directory": "/dev/shm"}),
+        "memory.blocks[0].directory",
+        "no meaning with backing memfd",
+    ),
+    (memory({"backing": "memfd", "mode": "open"}), "memory.blocks[0].mode", "no meaning with backing memfd"),
+    (
+        memory({"backing": "memfd", "filesystem": "tmpfs"}),
+        "memory.blocks[0].filesystem",
+        "no meaning with backing memfd",
+    ),
+    (memory({"backing": "hugetlbfs"}), "memory.blocks[0].page_size", "is required"),
+    (
+        memory({"backing": "hugetlbfs", "page_size": "2M", "size": "257M"}),
+        "memory.blocks[0].size",
+        "not a multiple of the page size 2M",
+    ),
+    (memory({"backing": "hugetlbfs", "page_size": "3M"}), "memory.blocks[0].page_size", "is not a page size"),
+    (memory({"backing": "hugetlbfs", "page_size": 1024}), "memory.blocks[0].page_size", "is not a page size"),
+    (
+        memory({"backing": "hugetlbfs", "page_size": "2M", "filesystem": "dax"}),
+        "memory.blocks[0].filesystem",
+        "contradicts",
+    ),
+    (memory({"page_size": "2M"}), "memory.blocks[0].page_size", "the mount decides"),
+    (memory({"filesystem": "hugetlbfs"}), "memory.blocks[0].filesystem", "contradicts backing tmpfs"),
+    (memory({"filesystem": "ext4"}), "memory.blocks[0].filesystem", "is not one of"),
+    (memory({"mode": "truncate"}), "memory.blocks[0].mode", "is not one of"),
+    (memory({"mmap": "anonymous"}), "memory.blocks[0].mmap", "is not one of"),
+    (memory({"mmap": "private"}), "memory.blocks[0].mmap", "costs the memory twice"),
+    (memory({"backing": "memfd", "mmap": "private"}), "memory.blocks[0].mmap", "costs the memory twice"),
+    (
+        memory({"backing": "file", "directory": "/srv/ram", "mmap": "private", "prealloc": True}),
+        "memory.blocks[0].prealloc",
+        "copies every page",
+    ),
+    (memory({"prealloc": "on"}), "memory.blocks[0].prealloc", "must be true or false"),
+    (memory({"policy": "bind"}), "memory.blocks[0].policy", "needs host_nodes"),
+    (memory({"policy": "local"}), "memory.blocks[0].policy", "is not one of"),
+    (memory({"host_nodes": [0]}), "memory.blocks[0].host_nodes", "needs a policy"),
+    (memory({"host_nodes": 0, "policy": "bind"}), "memory.blocks[0].host_nodes", "must be a list"),
+    (memory({"host_nodes": ["0"], "policy": "bind"}), "memory.blocks[0].host_nodes[0]", "number of a NUMA node"),
+    (memory({"host_nodes": [0, -1], "policy": "bind"}), "memory.blocks[0].host_nodes[1]", "number of a NUMA node"),
+    (memory({"numa_node": -1}), "memory.blocks[0].numa_node", "whole number"),
+    (memory({"numa_node": 1}), "memory.blocks", "must number the blocks 0 to 0"),
+    (memory({"share": True}), "memory.blocks[0].share", "is not known here"),
+    (memory({}, {}), "memory.blocks[1].id", "'ram0' is taken by memory.blocks[0].id"),
+    (memory({}, {"id": "ram1"}), "memory.blocks", "give each its numa_node"),
+    (memory({"numa_node": 0}, {"id": "ram1"}), "memory.blocks", "give each its numa_node"),
+    (memory({"numa_node": 0}, {"id": "ram1", "numa_node": 0}), "memory.blocks", "must number the blocks 0 to 1"),
+    (memory({"numa_node": 1}, {"id": "ram1", "numa_node": 2}), "memory.blocks", "must number the blocks 0 to 1"),
+]
+
+BAD_SIZES = [
+    0,
+    -1,
+    "0",
+    "-256M",
+    "",
+    "M",
+    "256X",
+    "1.5G",
+    "256M,share=off",
+    "0x100",
+    "1e9",
+    1.5,
+    True,
+    False,
+    [],
+    {},
+    "4097",
+    4095,
+    "1G1M",
+]
+
+DISKS = [
+    (definition(disks=[{"id": "d0", "format": "raw"}]), "disks[0].path", "is required"),
+    (definition(disks=[{"path": "/srv/a", "format": "raw"}]), "disks[0].id", "is required"),
+    (definition(disks=[{"id": "d0", "path": "/srv/a"}]), "disks[0].format", "is required"),
+    (disks({"path": "a.qcow2"}), "disks[0].path", "absolute path"),
+    (disks({"path": "nbd://host/a"}), "disks[0].path", "absolute path"),
+    (disks({"path": "/srv/@generation@/a"}), "disks[0].path", "placeholders"),
+    (disks({"path": "/srv/a\0b"}), "disks[0].path", "NUL"),
+    (disks({"format": "vmdk"}), "disks[0].format", "is not one of"),
+    (disks({"interface": "nvme"}), "disks[0].interface", "is not one of"),
+    (disks({"cache": "unsafe"}), "disks[0].cache", "is not one of"),
+    (disks({"aio": "native"}), "disks[0].aio", "needs cache none"),
+    (disks({"read_only": "no"}), "disks[0].read_only", "must be true or false"),
+    (disks({"boot_index": -1}), "disks[0].boot_index", "whole number"),
+    (disks({"boot_index": "1"}), "disks[0].boot_index", "whole number"),
+    (disks({"size": "1G"}), "disks[0].size", "is not known here"),
+    (disks({}, {}), "disks[1].id", "'d0' is taken by disks[0].id"),
+    (disks({}, {"id": "d1"}), "disks", "/srv/web1.qcow2 is written by two disks"),
+    (disks({"id": "ram0"}), "disks[0].id", "'ram0' is taken by memory.blocks[0].id"),
+    (disks({"id": "video"}), "disks[0].id", "'video' is taken by video"),
+]
+
+NICS = [
+    (nics({"id": "n,0"}), "nics[0].id", "begin with a letter"),
+    (nics({"type": "bridge"}), "nics[0].type", "is not one of"),
+    (nics({"bridge": "a-very-long-name"}), "nics[0].bridge", "interface name"),
+    (nics({"bridge": "br0,script=/x"}), "nics[0].bridge", "interface name"),
+    (nics({"tap": "tap/0"}), "nics[0].tap", "interface name"),
+    (definition(nics=[{"id": "n0", "bridge": "br0"}]), "nics[0].mac", "is required"),
+    (nics({"mac": "52:54:00:12:34"}), "nics[0].mac", "unicast MAC address"),
+    (nics({"mac": "53:54:00:12:34:56"}), "nics[0].mac", "unicast MAC address"),
+    (nics({"mac": "52-54-00-12-34-56"}), "nics[0].mac", "unicast MAC address"),
+    (nics({"mac": 90520730730496}), "nics[0].mac", "must be a non-empty text"),
+    (nics({"queues": 1}), "nics[0].queues", "at least 2"),
+    (nics({"model": "e1000e"}), "nics[0].model", "single queue"),
+    (nics({"model": "virtio-net-pci,romfile=/x"}), "nics[0].model", "is not a device name"),
+    (nics({"type": "user"}), "nics[0].type", "neither bridge nor tap"),
+    (nics({"vlan": 1}), "nics[0].vlan", "is not known here"),
+    (nics({}, {"id": "n1", "tap": "other"}), "nics", "mac 52:54:00:12:34:56 is given twice"),
+    (nics({"tap": "t0"}, {"id": "n1", "mac": "52:54:00:12:34:57", "tap": "t0"}), "nics", "tap t0 is given twice"),
+]
+
+CONSOLES = [
+    (consoles({"id": ""}), "consoles[0].id", "non-empty"),
+    (consoles({"id": "a/b"}), "consoles[0].id", "begin with a letter"),
+    (consoles({"type": "usb"}), "consoles[0].type", "is not one of"),
+    (consoles({"to": "/var/log/x"}), "consoles[0].to", "is not one of"),
+    (consoles({"path": "/var/log/x"}), "consoles[0].path", "is not known here"),
+    (consoles({}, {}), "consoles[1].id", "'c0' is taken by consoles[0].id"),
+    (consoles({"id": "qga"}), "consoles[0].id", "'qga' is taken by guest_agent"),
+]
+
+
+def problems(data: Any) -> list[str]:
+    """What is wrong with a definition."""
+    with pytest.raises(DefinitionError) as caught:
+        parse_definition(data)
+    return caught.value.problems
+
+
+@pytest.mark.parametrize(("data", "key", "reason"), [*TOP_LEVEL, *MEMORY, *DISKS, *NICS, *CONSOLES])
+def test_bad_input_is_refused_with_key_and_reason(data: Any, key: str, reason: str) -> None:
+    found = problems(data)
+    assert [line for line in found if line.startswith(f"{key}: ") and reason in line], found
+
+
+@pytest.mark.parametrize("machine", ALIASES)
+def test_machine_without_version_is_refused(machine: str) -> None:
+    assert [
+        line
+        for line in problems(definition(machine=machine))
+        if line.startswith("machine: ") and "versioned type" in line
+    ]
+
+
+@pytest.mark.parametrize("size", BAD_SIZES)
+def test_bad_size_is_refused(size: Any) -> None:
+    assert [line for line in problems(memory({"size": size})) if line.startswith("memory.blocks[0].size: ")]
+
+
+def test_every_problem_is_reported_once() -> None:
+    data = definition(
+        machine="q35", memory={"blocks": [{"size": "1X", "id": "a,b"}]}, disks=[{"id": "d0"}], colour="blue"
+    )
+    assert [line.split(": ")[0] for line in problems(data)] == [
+        "machine",
+        "memory.blocks[0].id",
+        "memory.blocks[0].size",
+        "disks[0].path",
+        "disks[0].format",
+        "colour",
+    ]
+
+
+def test_the_message_carries_every_problem() -> None:
+    with pytest.raises(DefinitionError, match=r"machine: .*; .*name: ") as caught:
+        parse_definition(definition(machine="q35", memory={"blocks": [{"size": "1M", "name": "x"}]}))
+    assert caught.value.as_dict()["message"] == str(caught.value)
