@@ -34,8 +34,7 @@ need() {
     return 1
 }
 
-# Runs the command after the directory $1, which leaves JUnit files there, and counts their test cases. A command that fails
-# although none of its test cases did (a crash, an error at collection) counts as one failed test.
+# Runs the command after the directory $1, which leaves JUnit files there, and counts their test cases.
 junit() {
     reports=$1
     shift
@@ -43,15 +42,19 @@ junit() {
     mkdir -p "$reports"
     "$@"
     status=$?
-    counts=$("${python:?}" "$root/script/lib/junit.py" "$reports") || counts='0 0 0'
-    # shellcheck disable=SC2086  # three words
-    set -- $counts
-    passed=$((passed + $1))
-    failed=$((failed + $2))
-    [ "$3" -eq 0 ] || printf '%s skipped\n' "$3"
-    if [ "$2" -eq 0 ] && { [ $status -ne 0 ] || [ "$1" -eq 0 ]; }; then
+    # shellcheck disable=SC2046  # three words
+    count $status $("${python:?}" "$root/script/lib/junit.py" "$reports" || echo 0 0 0)
+}
+
+# Counts the tests of a command: $1 is its exit status, then how many passed, failed and were skipped. A command that fails
+# although no test of it did (a crash, an error at collection), or that ran none, counts as one failed test.
+count() {
+    passed=$((passed + $2))
+    failed=$((failed + $3))
+    [ "$4" -eq 0 ] || printf '%s skipped\n' "$4"
+    if [ "$3" -eq 0 ] && { [ "$1" -ne 0 ] || [ "$2" -eq 0 ]; }; then
         failed=$((failed + 1))
-        printf 'FAILED: exit status %s, %s test cases passed\n' $status "$1"
+        printf 'FAILED: exit status %s, %s tests passed\n' "$1" "$2"
     fi
 }
 
