@@ -29,7 +29,7 @@ need_packages() {
     done
     [ -z "$missing" ] && return 0
     # shellcheck disable=SC2086 # a list of names
-    if ! apt_quiet install $missing; then
+    if ! apt_quiet install $missing 2>/dev/null; then
         apt_quiet update || return 1
         # shellcheck disable=SC2086
         apt_quiet install $missing
@@ -45,23 +45,32 @@ apt_quiet() {
 }
 
 # debian_mirror: print the URI of the Debian archive in this machine's apt sources.
-# It is taken from apt itself (so deb822 and one-line sources work alike), from the entry of the release the machine
-# runs: security and third-party archives have other suite names. A mirror list (cloud images) gives its first line.
+# It is taken from apt itself (so deb822 and one-line sources work alike), which knows only what has been updated once.
+# A mirror list (cloud images) gives its first line.
 debian_mirror() {
+    uri=$(archive_of_apt)
+    if [ -z "$uri" ]; then
+        apt_quiet update || exit 1
+        uri=$(archive_of_apt)
+    fi
+    case $uri in
+        mirror+file:*)
+            list=/$(printf %s "${uri#mirror+file:}" | sed 's|^/*||; s|/*$||')
+            uri=$(awk '/^[^#[:space:]]/ { print $1; exit }' "$list")
+            ;;
+        '') die 'no Debian archive of the running release in the apt sources' ;;
+    esac
+    printf '%s\n' "$uri"
+}
+
+# archive_of_apt: print the URI of the entry for the release the machine runs. Security, backports and third-party archives
+# have other suite names.
+archive_of_apt() {
     # shellcheck disable=SC1091
     codename=$(. /etc/os-release && printf %s "$VERSION_CODENAME")
     # shellcheck disable=SC2016 # apt's own variables
-    uri=$(apt-get indextargets --format '$(RELEASE) $(CODENAME) $(REPO_URI)' 'Created-By: Packages' |
-        awk -v c="$codename" '$1 == c || $2 == c || $1 == "stable" || $1 == "oldstable" { print $NF; exit }')
-    case $uri in
-        mirror+file:*)
-            list=${uri#mirror+file:}
-            list=/${list##"${list%%[!/]*}"}
-            uri=$(awk '/^[^#[:space:]]/ { print $1; exit }' "${list%/}")
-            ;;
-        '') die "no Debian archive for $codename in /etc/apt/sources.list*" ;;
-    esac
-    printf '%s\n' "$uri"
+    apt-get indextargets --format '$(RELEASE) $(CODENAME) $(REPO_URI)' 'Created-By: Packages' |
+        awk -v c="$codename" '$1 == c || $2 == c { print $NF; exit }'
 }
 
 # debian_sources SUITE...: print one-line apt sources of these suites.
