@@ -20,7 +20,9 @@ from ..module_utils._guest.argv_check import check_argv
 from ..module_utils._guest.definition import Definition
 from ..module_utils._guest.qemu_options import format_options
 
-DEFAULT_TEMPLATES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "roles", "guest", "templates")
+DEFAULT_TEMPLATES = os.path.join(
+    os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "roles", "guest", "templates"
+)
 MAIN_TEMPLATE = "qemu.argv.j2"
 
 TEMPLATE_FILTERS: dict[str, Callable[..., Any]] = {
@@ -45,10 +47,16 @@ def render_argv(definition: Definition, templates: Sequence[str] = ()) -> list[s
     :raises jinja2.TemplateError: a template is wrong.
     """
     environment = Environment(
-        loader=FileSystemLoader([*templates, DEFAULT_TEMPLATES]), undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader([*templates, DEFAULT_TEMPLATES]),
+        undefined=StrictUndefined,
+        autoescape=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )  # no HTML anywhere near: escaping would change the arguments
     environment.filters.update({f"hostmem.qemu.{name}": function for name, function in TEMPLATE_FILTERS.items()})
-    text = environment.get_template(MAIN_TEMPLATE).render(guest=definition, agent_chardev=arguments.agent_chardev(), vnc_display=arguments.vnc_display())
+    text = environment.get_template(MAIN_TEMPLATE).render(
+        guest=definition, agent_chardev=arguments.agent_chardev(), vnc_display=arguments.vnc_display()
+    )
     argv = [line for line in text.split("\n") if line.strip()]
     check_argv(definition, argv)
     return argv

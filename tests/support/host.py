@@ -33,7 +33,10 @@ def ensure_user() -> None:
     try:
         pwd.getpwnam(USER)
     except KeyError:
-        subprocess.run(["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", USER], check=True)
+        subprocess.run(
+            ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", USER],
+            check=True,
+        )
 
 
 class Host:
@@ -99,7 +102,9 @@ class Host:
             "machine": MACHINE,
             "accel": "tcg",
             "cpu": {"model": "qemu64", "count": 1},
-            "memory": {"blocks": [{"id": "ram0", "size": size, "backing": "tmpfs", "directory": str(self.memory / name)}]},
+            "memory": {
+                "blocks": [{"id": "ram0", "size": size, "backing": "tmpfs", "directory": str(self.memory / name)}]
+            },
             "consoles": [{"id": "c0", "type": "serial", "to": "log"}],
             "kernel": {"image": str(HEARTBEAT), "cmdline": f"{mebibytes} 20 {hertz}"},
         }
@@ -123,7 +128,9 @@ class Host:
 
     def run(self, *words: str, stdin: str = "") -> list[dict[str, Any]]:
         """Run a verb; its results, whatever they are."""
-        done = subprocess.run(self.command(*words), input=stdin, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(
+            self.command(*words), input=stdin, capture_output=True, text=True, timeout=300, check=False
+        )
         if not done.stdout.strip():
             raise AssertionError(f"hostmem {' '.join(words)} ended with {done.returncode} and said: {done.stderr}")
         answer = json.loads(done.stdout)

@@ -23,7 +23,11 @@ LOG = "@log@"
 def machine_options(definition: Definition) -> str:
     """Value of -machine. aux-ram-share=on from the first boot: it cannot be added later, and cpr-transfer needs it."""
     single = definition.blocks[0].numa_node is None
-    options = {"accel": definition.accel, "memory-backend": definition.blocks[0].id if single else None, "aux-ram-share": True}
+    options = {
+        "accel": definition.accel,
+        "memory-backend": definition.blocks[0].id if single else None,
+        "aux-ram-share": True,
+    }
     return format_options(options, definition.machine)
 
 
@@ -101,7 +105,17 @@ def nic_netdev(nic: Nic) -> str:
     """Value of -netdev. ``queues`` makes QEMU open the tap with IFF_MULTI_QUEUE, so that the next QEMU can open it too."""
     if nic.type == "user":
         return format_options({"id": f"net-{nic.id}"}, "user")
-    return format_options({"id": f"net-{nic.id}", "ifname": nic.tap, "script": "no", "downscript": "no", "queues": nic.queues, "vhost": False}, "tap")
+    return format_options(
+        {
+            "id": f"net-{nic.id}",
+            "ifname": nic.tap,
+            "script": "no",
+            "downscript": "no",
+            "queues": nic.queues,
+            "vhost": False,
+        },
+        "tap",
+    )
 
 
 def nic_device(nic: Nic) -> str:
@@ -113,8 +127,12 @@ def nic_device(nic: Nic) -> str:
 def console_chardev(console: Console) -> str:
     """Value of -chardev. append=on: the next QEMU would truncate the log otherwise."""
     if console.to == "log":
-        return format_options({"id": f"chr-{console.id}", "path": f"{LOG}/console-{console.id}.log", "append": True}, "file")
-    return format_options({"id": f"chr-{console.id}", "path": f"{GENERATION}/{console.id}.sock", "server": True, "wait": False}, "socket")
+        return format_options(
+            {"id": f"chr-{console.id}", "path": f"{LOG}/console-{console.id}.log", "append": True}, "file"
+        )
+    return format_options(
+        {"id": f"chr-{console.id}", "path": f"{GENERATION}/{console.id}.sock", "server": True, "wait": False}, "socket"
+    )
 
 
 def agent_chardev() -> str:

@@ -17,11 +17,28 @@ from .errors import DefinitionError
 from .layout import layout
 from .qemu_options import parse_options
 
-_RUNTIME = ("qmp", "qmp-pretty", "pidfile", "S", "incoming", "daemonize", "D", "mem-path", "mem-prealloc", "preconfig", "snapshot", "loadvm", "readconfig", "M", "runas", "chroot")
+_RUNTIME = (
+    "qmp",
+    "qmp-pretty",
+    "pidfile",
+    "S",
+    "incoming",
+    "daemonize",
+    "D",
+    "mem-path",
+    "mem-prealloc",
+    "preconfig",
+    "snapshot",
+    "loadvm",
+    "readconfig",
+    "M",
+    "runas",
+    "chroot",
+)
 _ONCE = ("machine", "m", "name", "smp", "cpu")
 
 
-def check_argv(definition: Definition, argv: list[str]) -> None:
+def check_argv(definition: Definition, argv: Any) -> None:
     """Accept arguments (without the program's name) that do what the definition says.
 
     :raises DefinitionError: listing every contradiction.
@@ -96,17 +113,25 @@ def _check_memory(definition: Definition, options: list[Option]) -> list[str]:
     problems: list[str] = []
     found = [parse_options(value, "qom-type") for value in _values(options, "object")]
     found = [item for item in found if item.get("qom-type", "").startswith("memory-backend")]
-    wanted = {placed.block.id: parse_options(arguments.memory_object(placed), "qom-type") for placed in layout(definition)}
+    wanted = {
+        placed.block.id: parse_options(arguments.memory_object(placed), "qom-type") for placed in layout(definition)
+    }
     if [item.get("id") for item in found] != list(wanted):
-        problems.append(f"argv: memory backends are {[item.get('id') for item in found]}, the definition says {list(wanted)} in this order")
+        problems.append(
+            f"argv: memory backends are {[item.get('id') for item in found]}, the definition says {list(wanted)} in this order"
+        )
     for item in found:
         expected = wanted.get(item.get("id", ""))
         if expected is not None:
             _same(problems, f"memory backend {item.get('id')}", item, expected)
         if item.get("discard-data") == "on":
-            problems.append(f"argv: memory backend {item.get('id')}: discard-data=on lets the old QEMU punch the file under the new one")
+            problems.append(
+                f"argv: memory backend {item.get('id')}: discard-data=on lets the old QEMU punch the file under the new one"
+            )
         if item.get("readonly") == "on" or item.get("reserve") == "off":
-            problems.append(f"argv: memory backend {item.get('id')}: readonly=on and reserve=off are not for a guest's RAM")
+            problems.append(
+                f"argv: memory backend {item.get('id')}: readonly=on and reserve=off are not for a guest's RAM"
+            )
     return problems
 
 
@@ -115,7 +140,9 @@ def _check_numa(definition: Definition, options: list[Option]) -> list[str]:
     given = Counter(item["memdev"] for item in found if "memdev" in item)
     wanted = Counter(block.id for block in definition.blocks if block.numa_node is not None)
     if given != wanted:
-        return [f"argv: -numa uses the memory backends {sorted(given.elements())}, the definition says {sorted(wanted.elements())}"]
+        return [
+            f"argv: -numa uses the memory backends {sorted(given.elements())}, the definition says {sorted(wanted.elements())}"
+        ]
     nodes = {item["memdev"]: item.get("nodeid") for item in found if "memdev" in item}
     return [
         f"argv: -numa: backend {block.id} is node {nodes[block.id]}, the definition says {block.numa_node}"
@@ -138,9 +165,13 @@ def _check_disks(definition: Definition, options: list[Option]) -> list[str]:
         node = nodes.get(f"disk-{disk.id}", {})
         wanted = arguments.blockdev(disk)
         if node.get("file", {}).get("filename") != disk.path or node.get("driver") != disk.format:
-            problems.append(f"argv: disk {disk.id}: no -blockdev with node-name disk-{disk.id}, driver {disk.format} and file {disk.path}")
+            problems.append(
+                f"argv: disk {disk.id}: no -blockdev with node-name disk-{disk.id}, driver {disk.format} and file {disk.path}"
+            )
         elif node.get("read-only") != wanted["read-only"]:
-            problems.append(f"argv: disk {disk.id}: read-only is {node.get('read-only')!r}, the definition says {disk.read_only}")
+            problems.append(
+                f"argv: disk {disk.id}: read-only is {node.get('read-only')!r}, the definition says {disk.read_only}"
+            )
         if not any(device.get("drive") == f"disk-{disk.id}" and device.get("id") == disk.id for device in devices):
             problems.append(f"argv: disk {disk.id}: no -device with id {disk.id} and drive disk-{disk.id}")
     return problems
@@ -148,12 +179,26 @@ def _check_disks(definition: Definition, options: list[Option]) -> list[str]:
 
 def _check_nics(definition: Definition, options: list[Option]) -> list[str]:
     problems: list[str] = []
-    netdevs = {item.get("id", ""): item for item in (parse_options(value, "type") for value in _values(options, "netdev"))}
-    devices = {item.get("id", ""): item for item in (parse_options(value, "driver") for value in _values(options, "device"))}
+    netdevs = {
+        item.get("id", ""): item for item in (parse_options(value, "type") for value in _values(options, "netdev"))
+    }
+    devices = {
+        item.get("id", ""): item for item in (parse_options(value, "driver") for value in _values(options, "device"))
+    }
     for nic in definition.nics:
         wanted = parse_options(arguments.nic_netdev(nic), "type")
-        _same(problems, f"netdev of {nic.id}", netdevs.get(f"net-{nic.id}", {}), {key: wanted[key] for key in ("type", "ifname", "queues") if key in wanted})
-        _same(problems, f"device of {nic.id}", devices.get(nic.id, {}), {"driver": nic.model, "mac": nic.mac, "netdev": f"net-{nic.id}"})
+        _same(
+            problems,
+            f"netdev of {nic.id}",
+            netdevs.get(f"net-{nic.id}", {}),
+            {key: wanted[key] for key in ("type", "ifname", "queues") if key in wanted},
+        )
+        _same(
+            problems,
+            f"device of {nic.id}",
+            devices.get(nic.id, {}),
+            {"driver": nic.model, "mac": nic.mac, "netdev": f"net-{nic.id}"},
+        )
     return problems
 
 
@@ -161,10 +206,18 @@ def _check_sockets(options: list[Option]) -> list[str]:
     problems = []
     for value in _values(options, "chardev"):
         item = parse_options(value, "backend")
-        if item.get("backend") == "socket" and item.get("server") == "on" and arguments.GENERATION not in item.get("path", ""):
-            problems.append(f"argv: chardev {item.get('id')}: its socket must lie under {arguments.GENERATION}/, as the old QEMU unlinks it")
+        if (
+            item.get("backend") == "socket"
+            and item.get("server") == "on"
+            and arguments.GENERATION not in item.get("path", "")
+        ):
+            problems.append(
+                f"argv: chardev {item.get('id')}: its socket must lie under {arguments.GENERATION}/, as the old QEMU unlinks it"
+            )
         if item.get("backend") == "file" and item.get("append") != "on":
-            problems.append(f"argv: chardev {item.get('id')}: append=on is missing, the next QEMU would truncate the file")
+            problems.append(
+                f"argv: chardev {item.get('id')}: append=on is missing, the next QEMU would truncate the file"
+            )
     return problems
 
 

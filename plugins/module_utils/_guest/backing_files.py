@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 from .._host.files import make_directory, open_directory, set_owner_and_mode
 from .._host.filesystems import FileSystem, file_system, free_space
 from .._host.processes import processes_mapping
 from .._host.users import User
-from .errors import HostmemError, Refused
+from .errors import Refused
 from .layout import FILE_PREFIX, PlacedBlock, parse_file_name
 from .sizes import format_size, round_up
 
@@ -51,7 +52,11 @@ def file_state(path: str) -> FileState:
     except FileNotFoundError:
         return FileState(False)
     if not stat.S_ISREG(found.st_mode):
-        raise Refused(f"{path} is not a plain file.", cause="A RAM file may be neither a link nor a device.", cure="Remove it, or choose another directory.")
+        raise Refused(
+            f"{path} is not a plain file.",
+            cause="A RAM file may be neither a link nor a device.",
+            cure="Remove it, or choose another directory.",
+        )
     return FileState(
         exists=True,
         size=found.st_size,
@@ -80,7 +85,7 @@ def check_file_system(placed: PlacedBlock) -> FileSystem:
         found = file_system(block.directory)
     except OSError as error:
         raise Refused(f"Memory block {block.id}: {block.directory} cannot be looked at.", cause=str(error)) from error
-    if block.filesystem != "any" and found.type != block.filesystem:
+    if block.filesystem not in ("any", found.type):
         raise Refused(
             f"Memory block {block.id}: {block.directory} lies on {found.type}, the definition demands {block.filesystem}.",
             cause=f"The file system at {found.mount_point} is {found.type} ({found.source}).",
@@ -92,7 +97,9 @@ def check_file_system(placed: PlacedBlock) -> FileSystem:
             cure=f"Use a mount with pagesize={format_size(block.page_size)}.",
         )
     if found.type == "hugetlbfs" and block.size % found.page_size:
-        raise Refused(f"Memory block {block.id}: its size is not a multiple of the page size {format_size(found.page_size)}.")
+        raise Refused(
+            f"Memory block {block.id}: its size is not a multiple of the page size {format_size(found.page_size)}."
+        )
     return found
 
 
@@ -165,7 +172,11 @@ def _promised(placed: PlacedBlock) -> int:
         return 0
     for directory in directories:
         try:
-            entries = [entry for entry in os.scandir(directory) if entry.name.startswith(FILE_PREFIX) and entry.path != placed.path]
+            entries = [
+                entry
+                for entry in os.scandir(directory)
+                if entry.name.startswith(FILE_PREFIX) and entry.path != placed.path
+            ]
         except OSError:
             continue
         for entry in entries:
@@ -199,7 +210,11 @@ def plan_present(placed: PlacedBlock, user: User, fresh: bool) -> FilePlan:
     check_open(placed, before, system)
     after = wanted_state(placed, user, system)
     # A new file has no content to drop; an old one is dropped also when its size is wrong, as cutting would keep a part.
-    reset = before.exists and placed.block.mode == "create" and (before.size != after.size or (fresh and before.allocated > 0))
+    reset = (
+        before.exists
+        and placed.block.mode == "create"
+        and (before.size != after.size or (fresh and before.allocated > 0))
+    )
     if before.mapped_by and (reset or before.size != after.size):
         raise _mapped(placed.path, before)
     check_space(placed, before, system, reset)
@@ -249,18 +264,20 @@ def apply_absent(plan: FilePlan) -> None:
         os.unlink(plan.placed.file_name, dir_fd=directory)
     finally:
         os.close(directory)
-    try:
+    with suppress(OSError):  # other blocks' files are still in it
         os.rmdir(plan.placed.block.directory)
-    except OSError:
-        pass  # other blocks' files are still in it
 
 
 def _mapped(path: str, state: FileState) -> Refused:
     pids = ", ".join(str(pid) for pid in state.mapped_by)
-    return Refused(f"{path} is mapped by process {pids}.", cause="A mapped RAM file is a guest's memory.", cure="Stop the guest first.")
+    return Refused(
+        f"{path} is mapped by process {pids}.",
+        cause="A mapped RAM file is a guest's memory.",
+        cure="Stop the guest first.",
+    )
 
 
-def unlisted_files(directory: str, keep: Optional[set[str]] = None) -> list[str]:
+def unlisted_files(directory: str, keep: set[str] | None = None) -> list[str]:
     """RAM files in a directory that no block of the definition is called by."""
     try:
         names = os.listdir(directory)

@@ -11,7 +11,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any
 
 from . import managed, verbs
 from .config import DEFAULT_PATH, Config, load_config
@@ -28,7 +28,9 @@ STOP_TIMEOUT = 60.0
 
 def parser() -> argparse.ArgumentParser:
     """All verbs and options."""
-    top = argparse.ArgumentParser(prog="hostmem", description="Own the RAM of QEMU guests: start, live-update, stop them. Answers in JSON.")
+    top = argparse.ArgumentParser(
+        prog="hostmem", description="Own the RAM of QEMU guests: start, live-update, stop them. Answers in JSON."
+    )
     top.add_argument("--config", default=DEFAULT_PATH, help="configuration file (default: %(default)s)")
     top.add_argument("--version", action="version", version=VERSION)
     sub = top.add_subparsers(dest="verb", required=True)
@@ -48,11 +50,22 @@ def parser() -> argparse.ArgumentParser:
         if verb in ("undefine", "start", "stop", "update"):
             command.add_argument("--check", action="store_true", help="change nothing, say what would change")
         if verb == "stop":
-            command.add_argument("--timeout", type=float, default=STOP_TIMEOUT, help="seconds between ACPI power-down and quit (default: %(default)s)")
+            command.add_argument(
+                "--timeout",
+                type=float,
+                default=STOP_TIMEOUT,
+                help="seconds between ACPI power-down and quit (default: %(default)s)",
+            )
         if verb == "update":
-            command.add_argument("--force", action="store_true", help="also when the guest runs in the installed QEMU already")
-            command.add_argument("--max-pause", type=float, help="seconds a guest may be paused before the update is called off")
-            command.add_argument("--parallel", type=int, default=0, help="live updates at once (default: the host's number)")
+            command.add_argument(
+                "--force", action="store_true", help="also when the guest runs in the installed QEMU already"
+            )
+            command.add_argument(
+                "--max-pause", type=float, help="seconds a guest may be paused before the update is called off"
+            )
+            command.add_argument(
+                "--parallel", type=int, default=0, help="live updates at once (default: the host's number)"
+            )
     unit = sub.add_parser("unit", help="one line of the systemd unit")
     unit.add_argument("line", choices=LINES)
     unit.add_argument("names", nargs=1, metavar="NAME")
@@ -60,14 +73,16 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def main(words: Optional[Sequence[str]] = None) -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """0: all guests well; 1: some failed; 2: called wrongly."""
     options = parser().parse_args(words)
     try:
         config = load_config(options.config)
         results = _run(config, options)
     except HostmemError as error:
-        print(json.dumps({"schema": SCHEMA, "runtime": VERSION, "results": [], "error": error.as_dict()}, sort_keys=True))
+        print(
+            json.dumps({"schema": SCHEMA, "runtime": VERSION, "results": [], "error": error.as_dict()}, sort_keys=True)
+        )
         return 2
     print(json.dumps({"schema": SCHEMA, "runtime": VERSION, "results": results}, sort_keys=True))
     return 0 if all(item["ok"] for item in results) else 1
@@ -104,13 +119,15 @@ def _run(config: Config, options: argparse.Namespace) -> list[dict[str, Any]]:
 def _lifecycle(config: Config, names: list[str], options: argparse.Namespace) -> list[dict[str, Any]]:
     by_systemd = config.manager == "systemd"
     if options.verb == "start":
-        return (managed if by_systemd else verbs).start_guests(config, names, options.check)
+        start = managed.start_guests if by_systemd else verbs.start_guests
+        return start(config, names, options.check)
     if options.verb == "stop":
         if by_systemd:
             return managed.stop_guests(config, names, options.check)
         return verbs.stop_guests(config, names, options.timeout, options.check)
     wanted = UpdateOptions(options.force, options.check, options.max_pause, options.parallel)
-    return (managed if by_systemd and not options.check else verbs).update_guests(config, names, wanted)
+    update = managed.update_guests if by_systemd and not options.check else verbs.update_guests
+    return update(config, names, wanted)
 
 
 def _define(config: Config, check: bool) -> list[dict[str, Any]]:

@@ -53,7 +53,9 @@ def _config(path: str, data: dict[str, Any]) -> Config:
     try:
         user = find_user(name, group)
     except KeyError as error:
-        raise HostmemError(f"{path}: user {name} or group {group} does not exist.", cure="Run the role hostmem.qemu.hypervisor.") from error
+        raise HostmemError(
+            f"{path}: user {name} or group {group} does not exist.", cure="Run the role hostmem.qemu.hypervisor."
+        ) from error
     return Config(
         path=path,
         manager=manager,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 from .errors import DefinitionError
 from .fields import Fields
@@ -37,8 +37,8 @@ class MemoryBlock:
     size: int
     backing: str
     directory: str
-    page_size: Optional[int]
-    numa_node: Optional[int]
+    page_size: int | None
+    numa_node: int | None
     host_nodes: list[int]
     policy: str
     mmap: str
@@ -64,7 +64,7 @@ class Disk:
     cache: str
     aio: str
     discard: bool
-    boot_index: Optional[int]
+    boot_index: int | None
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Definition:
     guest_agent: bool = False
     vnc: bool = False
     video: str = "none"
-    kernel: Optional[Kernel] = None
+    kernel: Kernel | None = None
     arguments: list[str] = field(default_factory=list)
     max_pause: float = 2.0
 
@@ -127,7 +127,7 @@ class Definition:
 
     def as_dict(self) -> dict[str, Any]:
         """The complete definition in the form users write, with every default filled in; what has no value is left out."""
-        data = _without_empty(asdict(self))
+        data: dict[str, Any] = _without_empty(asdict(self))
         data["cpu"] = {"model": data.pop("cpu_model"), "count": data.pop("cpus")}
         data["memory"] = {"blocks": data.pop("blocks")}
         return data
@@ -189,7 +189,9 @@ def _machine(top: Fields) -> str:
 
 def _cpu(top: Fields) -> dict[str, Any]:
     fields = Fields(top.raw("cpu") or {}, "cpu", top.problems)
-    model = fields.text("model", "host" if top.raw("accel") in (None, "kvm") else "qemu64", r"[A-Za-z0-9_.+=,-]+", "is not a CPU model")
+    model = fields.text(
+        "model", "host" if top.raw("accel") in (None, "kvm") else "qemu64", r"[A-Za-z0-9_.+=,-]+", "is not a CPU model"
+    )
     count = fields.integer("count", 1, 1, 4096)
     fields.finish()
     return {"cpu_model": model, "cpus": count or 1}
@@ -256,14 +258,32 @@ def _directory(fields: Fields, backing: str, guest: str) -> str:
 
 
 def _check_block(block: MemoryBlock, fields: Fields) -> None:
+    _check_private(block, fields)
+    _check_policy(block, fields)
+    _check_backing(block, fields)
+    _check_block_size(block, fields)
+
+
+def _check_private(block: MemoryBlock, fields: Fields) -> None:
     if block.mmap == "private" and block.backing in ("memfd", "tmpfs"):
-        fields.fail("mmap", f"private on {block.backing} costs the memory twice, once in the file and once in the private copy: use shared, or backing file")
+        fields.fail(
+            "mmap",
+            f"private on {block.backing} costs the memory twice, once in the file and once in the private copy: use shared, or backing file",
+        )
     if block.mmap == "private" and block.prealloc:
-        fields.fail("prealloc", "with mmap private copies every page of the file at start, which defeats the file: leave it off")
+        fields.fail(
+            "prealloc", "with mmap private copies every page of the file at start, which defeats the file: leave it off"
+        )
+
+
+def _check_policy(block: MemoryBlock, fields: Fields) -> None:
     if block.policy != "default" and not block.host_nodes:
         fields.fail("policy", f"{block.policy} needs host_nodes")
     if block.policy == "default" and block.host_nodes:
         fields.fail("host_nodes", "needs a policy other than default")
+
+
+def _check_backing(block: MemoryBlock, fields: Fields) -> None:
     if block.backing == "hugetlbfs" and block.page_size is None:
         fields.fail("page_size", "is required with backing hugetlbfs (2M, 1G)")
     if block.backing in ("tmpfs", "file") and block.page_size is not None:
@@ -274,6 +294,9 @@ def _check_block(block: MemoryBlock, fields: Fields) -> None:
         fields.fail("filesystem", f"{block.filesystem} contradicts backing {block.backing}")
     if block.backing == "memfd" and block.filesystem != "any":
         fields.fail("filesystem", "has no meaning with backing memfd")
+
+
+def _check_block_size(block: MemoryBlock, fields: Fields) -> None:
     step = block.page_size or 4096
     if block.page_size is not None and (step & (step - 1) or step < 4096):
         fields.fail("page_size", f"{format_size(step)} is not a page size")
@@ -303,7 +326,9 @@ def _nic(fields: Fields, guest: str, number: int) -> Nic:
     kind = fields.choice("type", ("tap", "user"), "tap")
     bridge = fields.text("bridge", "", r"[A-Za-z0-9_.-]{1,15}", "is not an interface name (1 to 15 characters)")
     # Interface names have 15 characters at most (IFNAMSIZ, linux/if.h).
-    tap = fields.text("tap", _tap_name(guest, number), r"[A-Za-z0-9_.-]{1,15}", "is not an interface name (1 to 15 characters)")
+    tap = fields.text(
+        "tap", _tap_name(guest, number), r"[A-Za-z0-9_.-]{1,15}", "is not an interface name (1 to 15 characters)"
+    )
     nic = Nic(
         id=fields.text("id", None, IDENTIFIER, "must begin with a letter and have only letters, digits, _ . -"),
         type=kind,
@@ -317,9 +342,14 @@ def _nic(fields: Fields, guest: str, number: int) -> Nic:
     if nic.mac and (not re.fullmatch(_MAC, nic.mac) or int(nic.mac[:2], 16) & 1):
         fields.fail("mac", f"{nic.mac!r} is not a unicast MAC address like 52:54:00:12:34:56")
     if kind == "tap" and nic.queues < 2:
-        fields.fail("queues", "must be at least 2: only a multi-queue tap can be held by the old and the new QEMU at once")
+        fields.fail(
+            "queues", "must be at least 2: only a multi-queue tap can be held by the old and the new QEMU at once"
+        )
     if kind == "tap" and not nic.model.startswith("virtio-net"):
-        fields.fail("model", f"{nic.model} has a single queue: its tap cannot be held by the old and the new QEMU at once; use virtio-net-pci")
+        fields.fail(
+            "model",
+            f"{nic.model} has a single queue: its tap cannot be held by the old and the new QEMU at once; use virtio-net-pci",
+        )
     if kind == "user" and (bridge or fields.raw("tap") is not None):
         fields.fail("type", "user has neither bridge nor tap")
     return nic
@@ -341,7 +371,7 @@ def _console(fields: Fields) -> Console:
     return console
 
 
-def _kernel(top: Fields) -> Optional[Kernel]:
+def _kernel(top: Fields) -> Kernel | None:
     raw = top.raw("kernel")
     if raw is None:
         return None
@@ -364,12 +394,18 @@ def _arguments(top: Fields) -> list[str]:
 
 def _check_whole(definition: Definition, top: Fields) -> None:
     seen: dict[str, str] = {"qga": "guest_agent", "vnc": "vnc", "video": "video"}
-    for kind, things in (("memory.blocks", definition.blocks), ("disks", definition.disks), ("nics", definition.nics), ("consoles", definition.consoles)):
-        for index, thing in enumerate(things):  # type: ignore[var-annotated, arg-type]
+    identifiers = {
+        "memory.blocks": [block.id for block in definition.blocks],
+        "disks": [disk.id for disk in definition.disks],
+        "nics": [nic.id for nic in definition.nics],
+        "consoles": [console.id for console in definition.consoles],
+    }
+    for kind, values in identifiers.items():
+        for index, value in enumerate(values):
             key = f"{kind}[{index}].id"
-            if thing.id and thing.id in seen:
-                top.problems.append(f"{key}: {thing.id!r} is taken by {seen[thing.id]}")
-            seen.setdefault(thing.id, key)
+            if value and value in seen:
+                top.problems.append(f"{key}: {value!r} is taken by {seen[value]}")
+            seen.setdefault(value, key)
     for field_name in ("mac", "tap"):
         values = [getattr(nic, field_name) for nic in definition.nics if getattr(nic, field_name)]
         for value in sorted({value for value in values if values.count(value) > 1}):
@@ -384,5 +420,7 @@ def _check_nodes(definition: Definition, top: Fields) -> None:
     nodes = [block.numa_node for block in definition.blocks]
     if len(nodes) > 1 and any(node is None for node in nodes):
         top.problems.append("memory.blocks: several blocks are NUMA nodes of the guest; give each its numa_node")
-    elif any(node is not None for node in nodes) and sorted(node for node in nodes if node is not None) != list(range(len(nodes))):
+    elif any(node is not None for node in nodes) and sorted(node for node in nodes if node is not None) != list(
+        range(len(nodes))
+    ):
         top.problems.append(f"memory.blocks: numa_node must number the blocks 0 to {len(nodes) - 1}, each once")

@@ -25,13 +25,21 @@ def followed_images(paths: GuestPaths, definition: Definition) -> dict[str, dict
     """
     kept = read_json(paths.followed_disks) or {}
     current = {disk.id: disk.path for disk in definition.disks}
-    return {key: {"path": item["path"], "format": item["format"]} for key, item in kept.items() if current.get(key) == item["from"]}
+    return {
+        key: {"path": item["path"], "format": item["format"]}
+        for key, item in kept.items()
+        if current.get(key) == item["from"]
+    }
 
 
 def remember_images(paths: GuestPaths, definition: Definition, images: dict[str, dict[str, str]]) -> None:
     """Keep where the disks are now, across reboots of the host."""
     start = {disk.id: disk.path for disk in definition.disks}
-    wanted = {key: {**image, "from": start[key]} for key, image in images.items() if key in start and image["path"] != start[key]}
+    wanted = {
+        key: {**image, "from": start[key]}
+        for key, image in images.items()
+        if key in start and image["path"] != start[key]
+    }
     if wanted != (read_json(paths.followed_disks) or {}):
         write_json(paths.followed_disks, wanted)
 
@@ -58,6 +66,9 @@ def live_images(definition: Definition, running: dict[str, Any]) -> dict[str, di
                 cure="Bring the disk back to a plain image (end mirrors and throttles, commit), then update.",
             )
         if identity(top["path"]) is None:
-            raise Refused(f"The image {top['path']} of disk {disk.id} was moved or removed under the guest.", cure="Put it back at this path.")
+            raise Refused(
+                f"The image {top['path']} of disk {disk.id} was moved or removed under the guest.",
+                cure="Put it back at this path.",
+            )
         images[disk.id] = {"path": str(top["path"]), "format": str(top["format"])}
     return images

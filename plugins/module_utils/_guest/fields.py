@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from typing import Any
 
 from .sizes import parse_size
 
@@ -41,7 +41,7 @@ class Fields:
         self._seen.add(name)
         return self._data.get(name)
 
-    def text(self, name: str, default: Optional[str] = None, pattern: str = "", hint: str = "") -> str:
+    def text(self, name: str, default: str | None = None, pattern: str = "", hint: str = "") -> str:
         """A string; required when there is no default."""
         value = self.raw(name)
         if value is None:
@@ -58,7 +58,7 @@ class Fields:
             self.fail(name, f"{value!r} {hint or 'does not match ' + pattern}")
         return value
 
-    def path(self, name: str, default: Optional[str] = None) -> str:
+    def path(self, name: str, default: str | None = None) -> str:
         """An absolute path without ``..``, ``//`` or a trailing slash."""
         value = self.text(name, default)
         if not value:
@@ -70,7 +70,7 @@ class Fields:
             self.fail(name, f"{value!r} has an '@', which marks the runtime's placeholders")
         return value
 
-    def choice(self, name: str, choices: Sequence[str], default: Optional[str] = None) -> str:
+    def choice(self, name: str, choices: Sequence[str], default: str | None = None) -> str:
         """One of a few words."""
         value = self.text(name, default)
         if value and value not in choices:
@@ -87,7 +87,7 @@ class Fields:
             return default
         return value
 
-    def integer(self, name: str, default: Optional[int], low: int, high: int) -> Optional[int]:
+    def integer(self, name: str, default: int | None, low: int, high: int) -> int | None:
         """A whole number within bounds."""
         value = self.raw(name)
         if value is None:
@@ -107,7 +107,7 @@ class Fields:
             return default
         return float(value)
 
-    def size(self, name: str) -> Optional[int]:
+    def size(self, name: str) -> int | None:
         """A size in bytes; None when absent."""
         value = self.raw(name)
         if value is None:

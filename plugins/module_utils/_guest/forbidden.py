@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 from .command_line import Option, parse_command_line
 from .qemu_options import parse_options
 
@@ -24,7 +22,23 @@ _OURS = {
     "name": "name",
     "cpu": "cpu.model",
 }
-_RUNTIME = ("qmp", "qmp-pretty", "mon", "monitor", "pidfile", "S", "incoming", "daemonize", "D", "preconfig", "sandbox", "runas", "run-with", "chroot", "only-migratable")
+_RUNTIME = (
+    "qmp",
+    "qmp-pretty",
+    "mon",
+    "monitor",
+    "pidfile",
+    "S",
+    "incoming",
+    "daemonize",
+    "D",
+    "preconfig",
+    "sandbox",
+    "runas",
+    "run-with",
+    "chroot",
+    "only-migratable",
+)
 _WHOLE_FILES = ("readconfig", "writeconfig", "loadvm", "nodefaults", "no-user-config")
 
 
@@ -42,7 +56,7 @@ def forbidden_arguments(arguments: list[str], where: str) -> list[str]:
     return problems
 
 
-def _reason(option: Option) -> Optional[str]:
+def _reason(option: Option) -> str | None:
     if option.name in _OURS:
         return f"is rendered from the definition: use {_OURS[option.name]}"
     if option.name in _RUNTIME:
@@ -57,7 +71,7 @@ def _reason(option: Option) -> Optional[str]:
         return f"cannot be read: {error}"
 
 
-def _option_reason(option: Option) -> Optional[str]:
+def _option_reason(option: Option) -> str | None:
     checks = {
         "object": _object,
         "chardev": _chardev,
@@ -78,12 +92,12 @@ def _option_reason(option: Option) -> Optional[str]:
     return check(option.value) if check else None
 
 
-def _object(value: str) -> Optional[str]:
+def _object(value: str) -> str | None:
     kind = parse_options(value, "qom-type").get("qom-type", "")
     return "is rendered from the definition: use memory.blocks" if kind.startswith("memory-backend") else None
 
 
-def _chardev(value: str) -> Optional[str]:
+def _chardev(value: str) -> str | None:
     options = parse_options(value, "backend")
     backend = options.get("backend", "")
     if backend == "file" and options.get("append") != "on":
@@ -95,15 +109,17 @@ def _chardev(value: str) -> Optional[str]:
     return None
 
 
-def _socket(path: str) -> Optional[str]:
+def _socket(path: str) -> str | None:
     if "@generation@" in path:
         return None
     if path:
-        return f"listens on {path}, which the next QEMU would take over and the old one unlink: put it under @generation@/"
+        return (
+            f"listens on {path}, which the next QEMU would take over and the old one unlink: put it under @generation@/"
+        )
     return "listens on a TCP port, which two QEMUs cannot hold at once: use a socket path under @generation@/"
 
 
-def _character_device(value: str) -> Optional[str]:
+def _character_device(value: str) -> str | None:
     kind, _colon, rest = value.partition(":")
     if kind == "file":
         return "would truncate its file when the next QEMU starts: use consoles, or -chardev file with append=on"
@@ -112,7 +128,7 @@ def _character_device(value: str) -> Optional[str]:
     return None
 
 
-def _network(value: str) -> Optional[str]:
+def _network(value: str) -> str | None:
     options = parse_options(value, "type")
     if "hostfwd" in options:
         return "has hostfwd, a port that two QEMUs cannot hold at once: use a tap"
@@ -121,22 +137,22 @@ def _network(value: str) -> Optional[str]:
     return None
 
 
-def _vnc(value: str) -> Optional[str]:
+def _vnc(value: str) -> str | None:
     if value.startswith("unix:@generation@/") or value == "none":
         return None
     return "holds a port or path that two QEMUs cannot hold at once: use vnc: true"
 
 
-def _drive(value: str) -> Optional[str]:
+def _drive(value: str) -> str | None:
     if parse_options(value).get("snapshot") == "on":
         return "puts the guest's writes into a temporary file that the next QEMU does not see"
     return None
 
 
-def _plain_image(_value: str) -> Optional[str]:
+def _plain_image(_value: str) -> str | None:
     return "is a disk the runtime cannot follow: use disks"
 
 
-def _device(value: str) -> Optional[str]:
+def _device(value: str) -> str | None:
     kind = parse_options(value, "driver").get("driver", "")
     return "cannot be migrated (QEMU: State blocked by non-migratable device)" if kind == "nvme" else None

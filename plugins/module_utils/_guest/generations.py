@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 from .._host.files import read_json, remove_file, write_json, write_text
 from .._host.processes import Process, command_lines, process
@@ -26,7 +26,7 @@ class Generation:
     """One QEMU of the guest. ``record`` is what it was started with: definition, argv (with placeholders), inventory, …"""
 
     paths: GenerationPaths
-    process: Optional[Process]
+    process: Process | None
     record: dict[str, Any]
 
     @property
@@ -72,7 +72,7 @@ def qemu_processes(paths: GuestPaths) -> dict[int, Process]:
     return found
 
 
-def load_generation(paths: GuestPaths, number: int, alive: Optional[Process]) -> Generation:
+def load_generation(paths: GuestPaths, number: int, alive: Process | None) -> Generation:
     """A generation with its record (empty when it never got one)."""
     generation = paths.generation(number)
     record = read_json(generation.record)
@@ -107,7 +107,7 @@ def make_current(paths: GuestPaths, generation: Generation) -> None:
     os.rename(temporary, paths.current)
 
 
-def current_number(paths: GuestPaths) -> Optional[int]:
+def current_number(paths: GuestPaths) -> int | None:
     """The generation that ``current`` points at; None before the first."""
     try:
         match = _DIRECTORY.fullmatch(os.readlink(paths.current))
@@ -122,6 +122,14 @@ def forget_generation(paths: GuestPaths, number: int) -> None:
     for old in log_numbers(paths)[:-KEPT_LOGS]:
         remove_file(paths.generation(old).output)
         remove_file(paths.generation(old).debug_log)
+
+
+def forget_dead(paths: GuestPaths) -> None:
+    """Remove what generations left whose QEMU does not live."""
+    living = qemu_processes(paths)
+    for number in generation_numbers(paths):
+        if number not in living:
+            forget_generation(paths, number)
 
 
 def forget_all(paths: GuestPaths) -> None:

@@ -14,7 +14,7 @@ import time
 
 from .._host.processes import Process
 from .errors import HostmemError
-from .generations import Generation, forget_generation, make_current
+from .generations import Generation, forget_dead, make_current
 from .journal import Journal
 from .paths import GuestPaths
 from .qmp import Qmp, connect
@@ -34,22 +34,28 @@ async def set_transfer_mode(qmp: Qmp, mode: str, on: bool) -> None:
 
 async def set_capabilities(qmp: Qmp, on: bool) -> None:
     """return-path: without it the source reports success as soon as the bytes are in the socket. events: no polling."""
-    await qmp.execute("migrate-set-capabilities", capabilities=[{"capability": name, "state": on} for name in _CAPABILITIES])
+    await qmp.execute(
+        "migrate-set-capabilities", capabilities=[{"capability": name, "state": on} for name in _CAPABILITIES]
+    )
 
 
-async def roll_back(paths: GuestPaths, old: Generation, qmp: Qmp, new: Process, number: int, was_running: bool) -> None:
-    """End the new QEMU, then let the guest go on in the old one.
+async def roll_back(paths: GuestPaths, old: Generation, qmp: Qmp, new: Process | None, was_running: bool) -> None:
+    """End the new QEMU (if it lives), then let the guest go on in the old one.
 
     :raises HostmemError: the old QEMU cannot be brought to run.
     """
-    if not new.kill():
-        raise HostmemError(f"The new QEMU (process {new.pid}) cannot be killed.", cause="It is stuck in the kernel.", cure="See dmesg; the guest stays paused, as it must never run twice.")
+    if new is not None and not new.kill():
+        raise HostmemError(
+            f"The new QEMU (process {new.pid}) cannot be killed.",
+            cause="It is stuck in the kernel.",
+            cure="See dmesg; the guest stays paused, as it must never run twice.",
+        )
     await _cancel(qmp)
     if was_running and await qmp.status() != "running":
         await qmp.execute("cont")
     await set_transfer_mode(qmp, "normal", False)
     make_current(paths, old)
-    forget_generation(paths, number)
+    forget_dead(paths)
     Journal(paths).clear()
 
 
@@ -59,7 +65,10 @@ async def _cancel(qmp: Qmp) -> None:
     status = str((await qmp.migration()).get("status", "none"))
     while status in _UNDER_WAY:
         if time.monotonic() >= deadline:
-            raise HostmemError(f"QEMU did not cancel the migration within {_CANCEL_TIMEOUT:.0f} s (status {status}).", cure="Run: hostmem recover " + qmp.path.split("/")[-3])
+            raise HostmemError(
+                f"QEMU did not cancel the migration within {_CANCEL_TIMEOUT:.0f} s (status {status}).",
+                cure="Run: hostmem recover " + qmp.path.split("/")[-3],
+            )
         if status not in ("cancelling", "failing"):
             await qmp.execute("migrate_cancel")
         await asyncio.sleep(0.002)
@@ -73,7 +82,11 @@ async def roll_forward(paths: GuestPaths, old: Process, new: Generation, was_run
     """
     make_current(paths, new)
     if not old.kill():
-        raise HostmemError(f"The old QEMU (process {old.pid}) cannot be killed.", cause="It is stuck in the kernel.", cure="See dmesg; the guest must never run twice.")
+        raise HostmemError(
+            f"The old QEMU (process {old.pid}) cannot be killed.",
+            cause="It is stuck in the kernel.",
+            cure="See dmesg; the guest must never run twice.",
+        )
     qmp = await connect(new.paths.qmp)
     try:
         if was_running and await qmp.status() != "running":

@@ -30,7 +30,12 @@ async def information(config: Config, name: str) -> dict[str, Any]:
     """
     paths = guest_paths(config, name)
     guest = load_guest(paths)
-    facts: dict[str, Any] = {"changed": False, "state": "stopped", "definition": guest.definition.as_dict(), "layout": describe(guest.definition)}
+    facts: dict[str, Any] = {
+        "changed": False,
+        "state": "stopped",
+        "definition": guest.definition.as_dict(),
+        "layout": describe(guest.definition),
+    }
     try:
         with VerbLock(paths):
             living = living_generations(paths)
@@ -48,14 +53,21 @@ async def _running(config: Config, paths: GuestPaths, guest: StoredGuest, genera
     try:
         qmp = await connect(generation.paths.qmp)
     except HostmemError as error:
-        return {"state": "silent", "generation": generation.number, "pid": generation.process.pid, "error": error.as_dict()}
+        return {
+            "state": "silent",
+            "generation": generation.number,
+            "pid": generation.process.pid,
+            "error": error.as_dict(),
+        }
     try:
         return await _facts(config, paths, guest, generation, qmp)
     finally:
         await qmp.close()
 
 
-async def _facts(config: Config, paths: GuestPaths, guest: StoredGuest, generation: Generation, qmp: Qmp) -> dict[str, Any]:
+async def _facts(
+    config: Config, paths: GuestPaths, guest: StoredGuest, generation: Generation, qmp: Qmp
+) -> dict[str, Any]:
     assert generation.process is not None
     found = await preflight(config, generation, qmp)
     reasons = outdated_reasons(found, generation.process)
@@ -65,7 +77,10 @@ async def _facts(config: Config, paths: GuestPaths, guest: StoredGuest, generati
         "generation": generation.number,
         "pid": generation.process.pid,
         "qemu": {
-            "running": {"version": ".".join(str(part) for part in found.running_version), "package": found.running_package},
+            "running": {
+                "version": ".".join(str(part) for part in found.running_version),
+                "package": found.running_package,
+            },
             "installed": found.installed.as_dict(),
         },
         "outdated": bool(reasons),

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Optional
+from typing import Any
 
 from .._host.files import identity
 from .._host.processes import mappings
@@ -15,7 +15,9 @@ from .errors import HostmemError
 from .qmp import Qmp
 
 # name (may be empty or hold blanks), page size, offset, used, total, host address, ro/rw: QEMU 10.0 and 11.1, ram_block_format().
-_RAM_BLOCK = re.compile(r"^\s*(.*?)\s+(\d+) ([KMG]iB|B)\s+0x([0-9a-f]+)\s+0x([0-9a-f]+)\s+0x([0-9a-f]+)\s+0x([0-9a-f]+)\s+(r[ow])\s*$")
+_RAM_BLOCK = re.compile(
+    r"^\s*(.*?)\s+(\d+) ([KMG]iB|B)\s+0x([0-9a-f]+)\s+0x([0-9a-f]+)\s+0x([0-9a-f]+)\s+0x([0-9a-f]+)\s+(r[ow])\s*$"
+)
 _UNIT = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
@@ -40,11 +42,16 @@ async def ram_blocks(qmp: Qmp) -> list[dict[str, Any]]:
     return found
 
 
-def mapped_file(pid: int, address: int) -> Optional[dict[str, Any]]:
+def mapped_file(pid: int, address: int) -> dict[str, Any] | None:
     """The file mapped at an address of a process: path as the kernel shows it, device and inode; None for anonymous memory."""
     for item in mappings(pid):
         if item.start <= address < item.end and item.inode:
-            return {"path": item.path, "device": list(item.device), "inode": item.inode, "shared": item.permissions.endswith("s")}
+            return {
+                "path": item.path,
+                "device": list(item.device),
+                "inode": item.inode,
+                "shared": item.permissions.endswith("s"),
+            }
     return None
 
 
@@ -75,10 +82,15 @@ async def inventory(qmp: Qmp) -> dict[str, Any]:
     return {
         "machine": await machine(qmp),
         "ram_blocks": {item["name"]: item["total"] for item in await ram_blocks(qmp) if item["name"]},
-        "memory_backends": {item.get("id", ""): {"size": item["size"], "share": item.get("share")} for item in await qmp.execute("query-memdev")},
+        "memory_backends": {
+            item.get("id", ""): {"size": item["size"], "share": item.get("share")}
+            for item in await qmp.execute("query-memdev")
+        },
         "devices": peripheral,
         "nameless_devices": sorted((await _children(qmp, "/machine/peripheral-anon")).values()),
-        "objects": {name: kind for name, kind in (await _children(qmp, "/objects")).items() if "monitor" not in kind},  # QEMU 11 lists our QMP here
+        "objects": {
+            name: kind for name, kind in (await _children(qmp, "/objects")).items() if "monitor" not in kind
+        },  # QEMU 11 lists our QMP here
         "pci": _flatten_pci(await qmp.execute("query-pci")),
         "disks": {_disk_key(item): _chain(item) for item in await qmp.execute("query-block") if item.get("qdev")},
         "character_devices": sorted(item["label"] for item in await qmp.execute("query-chardev")),
@@ -117,7 +129,7 @@ def _chain(item: dict[str, Any]) -> list[dict[str, Any]]:
     if not inserted:
         return []
     chain = []
-    image: Optional[dict[str, Any]] = inserted.get("image")
+    image: dict[str, Any] | None = inserted.get("image")
     while image:
         found = identity(image["filename"])
         chain.append({"format": image["format"], "path": image["filename"], "identity": list(found) if found else None})
@@ -137,7 +149,10 @@ def differences(running: dict[str, Any], other: dict[str, Any]) -> list[str]:
 def _comparable(whole: dict[str, Any]) -> dict[str, Any]:
     """Images by what they are (device and inode), not by how their paths are spelt."""
     disks = {
-        key: [{"format": image["format"], "read_only": image.get("read_only"), "file": image["identity"] or image["path"]} for image in chain]
+        key: [
+            {"format": image["format"], "read_only": image.get("read_only"), "file": image["identity"] or image["path"]}
+            for image in chain
+        ]
         for key, chain in whole.get("disks", {}).items()
     }
     return {**whole, "disks": disks}

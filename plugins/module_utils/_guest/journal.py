@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any
 
 from .._host.files import read_json, remove_file, write_json
 from .paths import GuestPaths
@@ -36,7 +36,7 @@ class Journal:
     def write(self, step: str, **facts: Any) -> None:
         write_json(self._path, {"schema": SCHEMA, "step": step, **facts})
 
-    def read(self) -> Optional[dict[str, Any]]:
+    def read(self) -> dict[str, Any] | None:
         """The last entry; None when no verb was interrupted."""
         try:
             entry = read_json(self._path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass
-from typing import Any, Optional
+from typing import Any
 
 from .definition import Definition, MemoryBlock
 from .sizes import round_up
@@ -44,7 +44,7 @@ def file_name(offset: int, size: int, name: str) -> str:
     return f"{FILE_PREFIX}{offset:x}+{size:x}.{name}"
 
 
-def parse_file_name(text: str) -> Optional[tuple[int, int, str]]:
+def parse_file_name(text: str) -> tuple[int, int, str] | None:
     """Offset, size and name of a RAM file's name; None for any other name."""
     match = _FILE_NAME.fullmatch(text)
     return (int(match.group(1), 16), int(match.group(2), 16), match.group(3)) if match else None

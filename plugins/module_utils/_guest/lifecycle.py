@@ -15,7 +15,17 @@ from .config import Config
 from .disks import followed_images, remember_images
 from .errors import HostmemError
 from .firmware import firmware_identity
-from .generations import Generation, forget_all, forget_generation, generation_numbers, living_generations, make_current, make_generation, next_number, save_record
+from .generations import (
+    Generation,
+    forget_all,
+    forget_generation,
+    generation_numbers,
+    living_generations,
+    make_current,
+    make_generation,
+    next_number,
+    save_record,
+)
 from .inventory import inventory
 from .journal import COLD_STARTING, COLD_VERIFIED, Journal
 from .locks import VerbLock, lock_for_cold_start
@@ -87,7 +97,9 @@ async def _cold_start(config: Config, paths: GuestPaths, guest: StoredGuest) -> 
     except BaseException:
         _undo(paths, qemu, journal)
         raise
-    log_record(f"Guest {paths.name} started in QEMU {binary.version_text}", guest=paths.name, generation=number, event="start")
+    log_record(
+        f"Guest {paths.name} started in QEMU {binary.version_text}", guest=paths.name, generation=number, event="start"
+    )
     return {"changed": True, "generation": number, "pid": qemu.process.pid, "qemu": binary.as_dict()}
 
 
@@ -135,7 +147,11 @@ async def _end(generation: Generation, timeout: float) -> str:
         how = await _end_by_qmp(generation, qmp, timeout)
         await qmp.close()
     if not process.kill():
-        raise HostmemError(f"QEMU (process {process.pid}) cannot be killed.", cause="It is stuck in the kernel.", cure="See the kernel's log (dmesg).")
+        raise HostmemError(
+            f"QEMU (process {process.pid}) cannot be killed.",
+            cause="It is stuck in the kernel.",
+            cure="See the kernel's log (dmesg).",
+        )
     return how
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 from .._host.files import identity
 from .._host.journald import log_record
@@ -20,7 +20,15 @@ from .._host.processes import Process, open_file_descriptor
 from .config import Config
 from .disks import remember_images
 from .errors import HostmemError, Refused
-from .generations import Generation, forget_generation, living_generations, make_current, make_generation, next_number, save_record
+from .generations import (
+    Generation,
+    forget_generation,
+    living_generations,
+    make_current,
+    make_generation,
+    next_number,
+    save_record,
+)
 from .handover import roll_back, set_capabilities, set_transfer_mode
 from .inventory import differences, inventory, mapped_file, ram_blocks
 from .journal import CONTINUED, HANDOVER, INCOMING, MIGRATING, STARTED, STARTING, Journal
@@ -46,7 +54,7 @@ class UpdateOptions:
 
     force: bool = False
     check: bool = False
-    max_pause: Optional[float] = None
+    max_pause: float | None = None
     parallel: int = 0
 
 
@@ -79,10 +87,14 @@ async def _update_from(config: Config, paths: GuestPaths, old: Generation, optio
         await qmp.close()
 
 
-async def _update(config: Config, paths: GuestPaths, old: Generation, qmp: Qmp, options: UpdateOptions) -> dict[str, Any]:
+async def _update(
+    config: Config, paths: GuestPaths, old: Generation, qmp: Qmp, options: UpdateOptions
+) -> dict[str, Any]:
     assert old.process is not None
     if "definition" not in old.record:
-        raise Refused(f"Guest {paths.name}: the record of its QEMU is missing ({old.paths.record}).", cure="Restart the guest.")
+        raise Refused(
+            f"Guest {paths.name}: the record of its QEMU is missing ({old.paths.record}).", cure="Restart the guest."
+        )
     began = time.monotonic()
     async with UpdateSlot(config, options.parallel):
         found = await preflight(config, old, qmp)
@@ -92,33 +104,32 @@ async def _update(config: Config, paths: GuestPaths, old: Generation, qmp: Qmp, 
         found.refuse()
         if options.check:
             return {"changed": True, "generation": old.number, "reason": "; ".join(reasons) or "forced"}
-        transfer = Transfer(config, paths, old, qmp, found, options)
-        result = await transfer.run()
+        result = await Transfer(paths, found, qmp, options.max_pause).run()
     return {**result, "reason": "; ".join(reasons) or "forced", "total_ms": round((time.monotonic() - began) * 1000, 1)}
 
 
 class Transfer:
     """One attempt. After a failed one the new QEMU is spent; the next attempt starts another."""
 
-    def __init__(self, config: Config, paths: GuestPaths, old: Generation, qmp: Qmp, found: Preflight, options: UpdateOptions) -> None:
+    def __init__(self, paths: GuestPaths, found: Preflight, qmp: Qmp, max_pause: float | None) -> None:
+        old = found.generation
         assert old.process is not None
-        self._config = config
         self._paths = paths
         self._old = old
         self._old_process: Process = old.process
         self._old_qmp = qmp
         self._found = found
-        self._max_pause = options.max_pause if options.max_pause is not None else found.definition.max_pause
+        self._max_pause = max_pause if max_pause is not None else found.definition.max_pause
         self._was_running = found.status == "running"
         self._journal = Journal(paths)
         self._number = next_number(paths)
         self._argv: list[str] = []
-        self._new_qmp: Optional[Qmp] = None
+        self._new_qmp: Qmp | None = None
 
     async def run(self) -> dict[str, Any]:
         """:raises HostmemError: the guest runs on in the old QEMU."""
         self._write(STARTING)
-        qemu: Optional[QemuProcess] = None
+        qemu: QemuProcess | None = None
         try:
             qemu = self._launch()
             self._write(STARTED)
@@ -160,7 +171,11 @@ class Transfer:
                 continue
             descriptor = open_file_descriptor(self._old_process.pid, device, mapped["inode"])
             if descriptor is None:
-                raise Refused(f"The RAM file of block {placed.block.id} cannot be reached any more.", cause=f"{mapped['path']} is gone.", cure="Restart the guest.")
+                raise Refused(
+                    f"The RAM file of block {placed.block.id} cannot be reached any more.",
+                    cause=f"{mapped['path']} is gone.",
+                    cure="Restart the guest.",
+                )
             found[placed.block.id] = f"/proc/{self._old_process.pid}/fd/{descriptor}"
         return found
 
@@ -202,8 +217,13 @@ class Transfer:
     async def _memory_differences(self, qemu: QemuProcess) -> list[str]:
         """Every block of the definition must lie in the very same file: the same device and inode in both processes."""
         assert self._new_qmp is not None
-        old = {block["name"]: mapped_file(self._old_process.pid, block["address"]) for block in await ram_blocks(self._old_qmp)}
-        new = {block["name"]: mapped_file(qemu.process.pid, block["address"]) for block in await ram_blocks(self._new_qmp)}
+        old = {
+            block["name"]: mapped_file(self._old_process.pid, block["address"])
+            for block in await ram_blocks(self._old_qmp)
+        }
+        new = {
+            block["name"]: mapped_file(qemu.process.pid, block["address"]) for block in await ram_blocks(self._new_qmp)
+        }
         return [
             f"RAMBlock {name} lies in {_file_name(old[name])} in the running guest, in {_file_name(new.get(name))} otherwise"
             for name in sorted(old)
@@ -212,7 +232,10 @@ class Transfer:
 
     async def _blocks(self, qemu: QemuProcess) -> list[dict[str, Any]]:
         assert self._new_qmp is not None
-        return [{**block, "file": mapped_file(qemu.process.pid, block.pop("address"))} for block in await ram_blocks(self._new_qmp)]
+        return [
+            {**block, "file": mapped_file(qemu.process.pid, block.pop("address"))}
+            for block in await ram_blocks(self._new_qmp)
+        ]
 
     async def _take(self) -> float:
         """From here the guest pauses: the new QEMU opens the main channel. Returns the end of the allowed pause (monotonic)."""
@@ -220,15 +243,22 @@ class Transfer:
         self._write(INCOMING)
         path = self._paths.generation(self._number).main_socket
         await self._new_qmp.execute("migrate-incoming", channels=[_channel("main", path)], exit_on_error=False)
-        if self._was_running and not await self._old_qmp.wait_event(lambda event: event.get("event") == "STOP", time.monotonic() + START_TIMEOUT):
-            raise HostmemError("The old QEMU did not begin the transfer.", cause=f"It did not stop the guest within {START_TIMEOUT:.0f} s.")
+        if self._was_running and not await self._old_qmp.wait_event(
+            lambda event: event.get("event") == "STOP", time.monotonic() + START_TIMEOUT
+        ):
+            raise HostmemError(
+                "The old QEMU did not begin the transfer.",
+                cause=f"It did not stop the guest within {START_TIMEOUT:.0f} s.",
+            )
         return time.monotonic() + self._max_pause
 
     async def _confirm(self, qemu: QemuProcess, pause_end: float) -> None:
         """Both must say completed, and the new QEMU must be paused: only then does it have the guest."""
         assert self._new_qmp is not None
         over = ("completed", "failed", "cancelled")
-        await self._old_qmp.wait_event(lambda event: event.get("event") == "MIGRATION" and event["data"]["status"] in over, pause_end)
+        await self._old_qmp.wait_event(
+            lambda event: event.get("event") == "MIGRATION" and event["data"]["status"] in over, pause_end
+        )
         answer = await self._old_qmp.migration()
         if answer.get("status") != "completed":
             if answer.get("status") in over:
@@ -245,7 +275,7 @@ class Transfer:
         if status != "paused":
             raise qemu.complaint(f"The new QEMU is {status} after loading, not paused.")
 
-    async def _give_up(self, qemu: Optional[QemuProcess], error: BaseException) -> None:
+    async def _give_up(self, qemu: QemuProcess | None, error: BaseException) -> None:
         """Back to the old QEMU; what the new one wrote becomes part of the error, as the old one's reason misleads."""
         if isinstance(error, HostmemError) and qemu is not None and not error.qemu and not isinstance(error, Refused):
             error.qemu = qemu.complaint("").qemu
@@ -255,8 +285,14 @@ class Transfer:
             forget_generation(self._paths, self._number)
             self._journal.clear()
             return
-        await roll_back(self._paths, self._old, self._old_qmp, qemu.process, self._number, self._was_running)
-        log_record(f"Live update of guest {self._paths.name} called off: {error}", 4, guest=self._paths.name, event="update-failed", generation=self._old.number)
+        await roll_back(self._paths, self._old, self._old_qmp, qemu.process, self._was_running)
+        log_record(
+            f"Live update of guest {self._paths.name} called off: {error}",
+            4,
+            guest=self._paths.name,
+            event="update-failed",
+            generation=self._old.number,
+        )
 
     async def _finish(self, qemu: QemuProcess) -> dict[str, Any]:
         """The guest is the new QEMU's: continue it there, then end the old one, which must never run it again."""
@@ -276,7 +312,7 @@ class Transfer:
         self._journal.clear()
         return self._report(qemu, pause, progress)
 
-    async def _pause(self) -> Optional[float]:
+    async def _pause(self) -> float | None:
         """Milliseconds from the old QEMU's STOP to the new one's RESUME, by the host's clock in both events."""
         assert self._new_qmp is not None
         if not self._was_running:
@@ -286,7 +322,7 @@ class Transfer:
         resumed = self._new_qmp.event_time("RESUME")
         return round((resumed - stopped) * 1000, 2) if stopped and resumed else None
 
-    def _report(self, qemu: QemuProcess, pause: Optional[float], progress: Optional[bool]) -> dict[str, Any]:
+    def _report(self, qemu: QemuProcess, pause: float | None, progress: bool | None) -> dict[str, Any]:
         old = ".".join(str(part) for part in self._found.running_version)
         new = self._found.installed
         log_record(
@@ -311,9 +347,9 @@ def _channel(kind: str, path: str) -> dict[str, Any]:
     return {"channel-type": kind, "addr": {"transport": "socket", "type": "unix", "path": path}}
 
 
-def _file_key(mapped: Optional[dict[str, Any]]) -> Optional[tuple[Any, Any]]:
+def _file_key(mapped: dict[str, Any] | None) -> tuple[Any, Any] | None:
     return (tuple(mapped["device"]), mapped["inode"]) if mapped else None
 
 
-def _file_name(mapped: Optional[dict[str, Any]]) -> str:
+def _file_name(mapped: dict[str, Any] | None) -> str:
     return f"{mapped['path']} (inode {mapped['inode']})" if mapped else "anonymous memory"

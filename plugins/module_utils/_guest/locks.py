@@ -15,7 +15,6 @@ import fcntl
 import os
 import time
 from types import TracebackType
-from typing import Optional
 
 from .errors import Busy, HostmemError
 from .paths import GuestPaths
@@ -47,10 +46,14 @@ class VerbLock:
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     os.close(self._descriptor)
-                    raise Busy(f"Another verb works on guest {self._paths.name}.", cure="Try again when it has ended.") from None
+                    raise Busy(
+                        f"Another verb works on guest {self._paths.name}.", cure="Try again when it has ended."
+                    ) from None
                 time.sleep(0.02)
 
-    def __exit__(self, kind: Optional[type[BaseException]], value: Optional[BaseException], trace: Optional[TracebackType]) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         os.close(self._descriptor)
 
 
@@ -65,7 +68,8 @@ def lock_for_cold_start(paths: GuestPaths) -> int:
     except BlockingIOError:
         os.close(descriptor)
         raise HostmemError(
-            f"A QEMU still carries guest {paths.name} (it holds {paths.guest_lock}).", cure=f"Find it with: fuser {paths.guest_lock}"
+            f"A QEMU still carries guest {paths.name} (it holds {paths.guest_lock}).",
+            cure=f"Find it with: fuser {paths.guest_lock}",
         ) from None
     fcntl.flock(descriptor, fcntl.LOCK_SH)
     return descriptor

@@ -47,7 +47,11 @@ def update_guests(config: Config, names: Sequence[str], options: UpdateOptions) 
     """systemctl reload of all; how many run at once is the host's limit, kept by the units' own programs."""
     known = each(names, lambda name: _running(config, name))
     wanted = [item["guest"] for item in known if item["ok"]]
-    return in_order(names, [item for item in known if not item["ok"]] + (_ask(config, wanted, "reload", asdict(options)) if wanted else []))
+    return in_order(
+        names,
+        [item for item in known if not item["ok"]]
+        + (_ask(config, wanted, "reload", asdict(options)) if wanted else []),
+    )
 
 
 def _running(config: Config, name: str) -> dict[str, Any]:
@@ -83,7 +87,11 @@ def _answer(config: Config, name: str, token: str, trouble: Any) -> Result:
     answer = read_json(paths.result) if os.path.isdir(paths.run) else None
     if isinstance(answer, dict) and answer.get("token") == token:
         return dict(answer["result"])
-    return failure(name, trouble or HostmemError(f"The unit of guest {name} left no result.", cure=f"See: journalctl -u hostmem-guest@{name}"))
+    return failure(
+        name,
+        trouble
+        or HostmemError(f"The unit of guest {name} left no result.", cure=f"See: journalctl -u hostmem-guest@{name}"),
+    )
 
 
 def take_request(config: Config, name: str) -> dict[str, Any]:

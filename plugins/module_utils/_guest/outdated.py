@@ -18,10 +18,14 @@ def outdated_reasons(found: Preflight, process: Process) -> list[str]:
     reasons = []
     running = ".".join(str(part) for part in found.running_version)
     if (running, found.running_package) != (installed.version_text, installed.package):
-        reasons.append(f"runs QEMU {running} ({found.running_package}), installed is {installed.version_text} ({installed.package})")
+        reasons.append(
+            f"runs QEMU {running} ({found.running_package}), installed is {installed.version_text} ({installed.package})"
+        )
     if process.executable() != (installed.device, installed.inode):
         reasons.append(f"{installed.path} was replaced since the guest's QEMU started")
-    replaced = sorted({item.path[: -len(" (deleted)")] for item in mappings(process.pid) if _is_deleted_library(item.path)})
+    replaced = sorted(
+        {item.path[: -len(" (deleted)")] for item in mappings(process.pid) if _is_deleted_library(item.path)}
+    )
     if replaced:
         reasons.append("uses replaced libraries: " + ", ".join(replaced))
     return reasons

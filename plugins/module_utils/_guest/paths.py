@@ -100,5 +100,9 @@ class GuestPaths:
 def guest_paths(config: Config, name: str) -> GuestPaths:
     """The places of one guest under this configuration."""
     return GuestPaths(
-        name=name, definition=f"{config.definitions}/{name}.json", run=f"{config.run}/{name}", log=f"{config.log}/{name}", state=f"{config.state}/{name}"
+        name=name,
+        definition=f"{config.definitions}/{name}.json",
+        run=f"{config.run}/{name}",
+        log=f"{config.log}/{name}",
+        state=f"{config.state}/{name}",
     )

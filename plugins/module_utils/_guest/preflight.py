@@ -58,7 +58,10 @@ async def preflight(config: Config, generation: Generation, qmp: Qmp) -> Preflig
     _installed(found, config)
     found.live = await inventory(qmp)
     if found.status not in ("running", "paused"):
-        found.block(f"Guest {definition.name} is {found.status}, neither running nor paused.", cure="Bring it to run, then update.")
+        found.block(
+            f"Guest {definition.name} is {found.status}, neither running nor paused.",
+            cure="Bring it to run, then update.",
+        )
     _memory(found)
     _drift(found)
     try:
@@ -86,7 +89,9 @@ def _installed(found: Preflight, config: Config) -> None:
     new, old = found.installed, found.running_version
     if new.version < _FIRST_VERSION or old < _FIRST_VERSION:
         lower = new.version_text if new.version < _FIRST_VERSION else ".".join(map(str, old))
-        found.block(f"QEMU {lower} knows no cpr-transfer.", "It came with QEMU 10.0.", "Restart the guest in a newer QEMU.")
+        found.block(
+            f"QEMU {lower} knows no cpr-transfer.", "It came with QEMU 10.0.", "Restart the guest in a newer QEMU."
+        )
     if new.version < old:
         found.block(
             f"QEMU {new.version_text} at {new.path} is older than the running {'.'.join(map(str, old))}.",
@@ -110,13 +115,19 @@ def _memory(found: Preflight) -> None:
                 "Restart the guest with mmap: shared, or plan a restart for the new QEMU.",
             )
     if found.live["machine"]["aux_ram_share"] is not True:
-        found.block("aux-ram-share is off in the running QEMU.", "VRAM and ROMs would be lost, and it cannot be turned on later.", "Restart the guest.")
+        found.block(
+            "aux-ram-share is off in the running QEMU.",
+            "VRAM and ROMs would be lost, and it cannot be turned on later.",
+            "Restart the guest.",
+        )
 
 
 def _drift(found: Preflight) -> None:
     """The running QEMU against what it was when it was started; the definition's disks are followed instead."""
     own = {disk.id for disk in found.definition.disks}
-    for difference in differences(_without_disks(found.generation.record["inventory"], own), _without_disks(found.live, own)):
+    for difference in differences(
+        _without_disks(found.generation.record["inventory"], own), _without_disks(found.live, own)
+    ):
         found.block(
             f"Guest {found.definition.name} was changed since its start: {_as_change(difference)}.",
             "A new QEMU started from the definition would lack the change, and the guest's state would not fit it.",
@@ -125,9 +136,12 @@ def _drift(found: Preflight) -> None:
 
 
 def _as_change(difference: str) -> str:
-    return difference.replace("is in the running guest only", "was removed").replace("is not in the running guest", "was added").replace(
-        "in the running guest,", "at the start,"
-    ).replace("otherwise", "now")
+    return (
+        difference.replace("is in the running guest only", "was removed")
+        .replace("is not in the running guest", "was added")
+        .replace("in the running guest,", "at the start,")
+        .replace("otherwise", "now")
+    )
 
 
 def _without_disks(whole: dict[str, Any], names: set[str]) -> dict[str, Any]:
@@ -138,11 +152,15 @@ async def _jobs(found: Preflight, qmp: Qmp) -> None:
     for job in await qmp.execute("query-jobs"):
         if job["status"] not in ("concluded", "null"):
             found.block(
-                f"The {job['type']} job {job['id']} is {job['status']}.", "A job lives in one QEMU and would be cut off.", "Wait for it, or cancel it (job-cancel)."
+                f"The {job['type']} job {job['id']} is {job['status']}.",
+                "A job lives in one QEMU and would be cut off.",
+                "Wait for it, or cancel it (job-cancel).",
             )
     status = str((await qmp.migration()).get("status", "none"))
     if status in ("setup", "active", "device", "pre-switchover", "cancelling", "postcopy-active", "postcopy-paused"):
-        found.block(f"A migration of guest {found.definition.name} is under way ({status}).", cure="Wait for it, or cancel it.")
+        found.block(
+            f"A migration of guest {found.definition.name} is under way ({status}).", cure="Wait for it, or cancel it."
+        )
 
 
 async def _qemu_reasons(found: Preflight, qmp: Qmp) -> None:
@@ -155,4 +173,8 @@ async def _qemu_reasons(found: Preflight, qmp: Qmp) -> None:
     finally:
         await qmp.execute("migrate-set-parameters", mode="normal")
     for reason in reasons:
-        found.block("QEMU refuses a live update of this guest.", str(reason), "Remove the device or restart the guest with a definition that can be updated.")
+        found.block(
+            "QEMU refuses a live update of this guest.",
+            str(reason),
+            "Remove the device or restart the guest with a definition that can be updated.",
+        )

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 from .._host.files import read_json, write_json
 from .errors import HostmemError
@@ -50,17 +51,29 @@ def probe(path: str, cache_directory: str = "") -> QemuBinary:
     try:
         found = os.stat(path)
     except OSError as error:
-        raise HostmemError(f"There is no QEMU at {path}.", cause=str(error), cure="Install the package that provides it, or correct qemu in the definition.") from error
+        raise HostmemError(
+            f"There is no QEMU at {path}.",
+            cause=str(error),
+            cure="Install the package that provides it, or correct qemu in the definition.",
+        ) from error
     key = f"{found.st_dev}-{found.st_ino}-{found.st_mtime_ns}-{found.st_size}"
     cache = f"{cache_directory}/qemu-{key}.json" if cache_directory else ""
     data = _read_cache(cache)
     if data is None:
         data = _ask(path)
         _write_cache(cache, data)
-    return QemuBinary(path, found.st_dev, found.st_ino, tuple(data["version"]), data["package"], list(data["machines"]), list(data["data_directories"]))
+    return QemuBinary(
+        path,
+        found.st_dev,
+        found.st_ino,
+        tuple(data["version"]),
+        data["package"],
+        list(data["machines"]),
+        list(data["data_directories"]),
+    )
 
 
-def _read_cache(cache: str) -> Optional[dict[str, Any]]:
+def _read_cache(cache: str) -> dict[str, Any] | None:
     try:
         data = read_json(cache) if cache else None
     except ValueError:
@@ -70,16 +83,16 @@ def _read_cache(cache: str) -> Optional[dict[str, Any]]:
 
 def _write_cache(cache: str, data: dict[str, Any]) -> None:
     if cache:
-        try:
+        with suppress(OSError):  # a cache that cannot be written only costs time
             write_json(cache, data)
-        except OSError:
-            pass  # a cache that cannot be written only costs time
 
 
 def _ask(path: str) -> dict[str, Any]:
     match = _VERSION.search(_run(path, "--version"))
     if match is None:
-        raise HostmemError(f"{path} does not name a QEMU version.", cure="Check that qemu in the definition is a QEMU system emulator.")
+        raise HostmemError(
+            f"{path} does not name a QEMU version.", cure="Check that qemu in the definition is a QEMU system emulator."
+        )
     machines = [line.split()[0] for line in _run(path, "-machine", "help").splitlines()[1:] if line.strip()]
     directories = [line.strip() for line in _run(path, "-L", "help").splitlines() if line.startswith("/")]
     version = [int(match.group(index)) for index in (1, 2, 3)]
@@ -88,9 +101,17 @@ def _ask(path: str) -> dict[str, Any]:
 
 def _run(path: str, *words: str) -> str:
     try:
-        done = subprocess.run([path, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, timeout=_TIMEOUT, check=False)
+        done = subprocess.run(
+            [path, *words], capture_output=True, stdin=subprocess.DEVNULL, text=True, timeout=_TIMEOUT, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise HostmemError(f"{path} {' '.join(words)} cannot be run.", cause=str(error), cure="Reinstall the package that provides it.") from error
+        raise HostmemError(
+            f"{path} {' '.join(words)} cannot be run.", cause=str(error), cure="Reinstall the package that provides it."
+        ) from error
     if done.returncode:
-        raise HostmemError(f"{path} {' '.join(words)} failed.", cure="Reinstall the package that provides it.", qemu=done.stderr.strip()[-2000:])
+        raise HostmemError(
+            f"{path} {' '.join(words)} failed.",
+            cure="Reinstall the package that provides it.",
+            qemu=done.stderr.strip()[-2000:],
+        )
     return done.stdout

@@ -11,7 +11,7 @@ import os
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 from .._host.files import tail
 from .._host.processes import Process, process
@@ -30,14 +30,20 @@ class QemuProcess:
     popen: subprocess.Popen[bytes]
     process: Process
 
-    def exit_status(self) -> Optional[int]:
+    def exit_status(self) -> int | None:
         """None while it runs; negative: killed by that signal."""
         return self.popen.poll()
 
     def complaint(self, what: str) -> HostmemError:
         """An error with what QEMU wrote before it ended."""
         status = self.exit_status()
-        how = "still runs" if status is None else f"was killed by signal {-status}" if status < 0 else f"exited with {status}"
+        how = (
+            "still runs"
+            if status is None
+            else f"was killed by signal {-status}"
+            if status < 0
+            else f"exited with {status}"
+        )
         return HostmemError(what, cause=f"QEMU {how}.", qemu=qemu_output(self.generation))
 
     def end(self) -> None:
@@ -61,9 +67,22 @@ def launch(binary: str, argv: list[str], generation: GenerationPaths, lock: int)
     os.set_inheritable(lock, True)
     try:
         with open(generation.output, "ab") as output:
-            popen = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, pass_fds=(lock,), cwd="/", umask=0o077)
+            popen = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                pass_fds=(lock,),
+                cwd="/",
+                umask=0o077,
+            )
     except OSError as error:
-        raise HostmemError(f"QEMU {binary} cannot be started.", cause=str(error), cure="Check the package that provides it and the log directory.") from error
+        raise HostmemError(
+            f"QEMU {binary} cannot be started.",
+            cause=str(error),
+            cure="Check the package that provides it and the log directory.",
+        ) from error
     finally:
         os.close(lock)
     started = process(popen.pid)

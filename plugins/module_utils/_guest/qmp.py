@@ -7,17 +7,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable
-from typing import Any, Optional
+from typing import Any
 
 from .errors import HostmemError
 
 try:
     from qemu.qmp import EventListener, ExecuteError, Message, QMPClient, QMPError
 
-    QMP_IMPORT_ERROR: Optional[ImportError] = None
+    QMP_IMPORT_ERROR: ImportError | None = None
 except ImportError as error:  # on a controller only the pure part of the engine is used
     QMP_IMPORT_ERROR = error
 
@@ -32,7 +33,11 @@ class Qmp:
 
     def __init__(self, path: str) -> None:
         if QMP_IMPORT_ERROR is not None:
-            raise HostmemError("The Python package qemu.qmp is missing.", cause=str(QMP_IMPORT_ERROR), cure="Run the role hostmem.qemu.hypervisor again.")
+            raise HostmemError(
+                "The Python package qemu.qmp is missing.",
+                cause=str(QMP_IMPORT_ERROR),
+                cure="Run the role hostmem.qemu.hypervisor again.",
+            )
         self.path = path
         self._client = QMPClient(os.path.basename(os.path.dirname(path)))
         self._events = EventListener()
@@ -44,14 +49,14 @@ class Qmp:
         try:
             await asyncio.wait_for(self._client.connect(self.path), COMMAND_TIMEOUT)
         except (QMPError, OSError, asyncio.TimeoutError) as error:
-            raise HostmemError(f"QEMU does not answer on {self.path}.", cause=str(error) or type(error).__name__) from error
+            raise HostmemError(
+                f"QEMU does not answer on {self.path}.", cause=str(error) or type(error).__name__
+            ) from error
 
     async def close(self) -> None:
         """Close the connection; errors while closing mean that QEMU has gone, which is no matter."""
-        try:
+        with contextlib.suppress(QMPError, OSError, EOFError, asyncio.TimeoutError):
             await asyncio.wait_for(self._client.disconnect(), 2)
-        except (QMPError, OSError, EOFError, asyncio.TimeoutError):
-            pass
 
     async def execute(self, command: str, **arguments: Any) -> Any:
         """One command (underscores of argument names become dashes).
@@ -83,11 +88,11 @@ class Qmp:
             if wanted(dict(message)):
                 return True
 
-    def event_time(self, name: str) -> Optional[float]:
+    def event_time(self, name: str) -> float | None:
         """When an event that was waited for, or came meanwhile, was sent: seconds since the epoch, by the host's clock."""
         for message in self._seen:
             if message.get("event") == name:
-                stamp = message["timestamp"]
+                stamp: Any = message["timestamp"]
                 return float(stamp["seconds"]) + float(stamp["microseconds"]) / 1e6
         return None
 

@@ -6,17 +6,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any
 
 from .._host.journald import log_record
 from .config import Config
 from .errors import HostmemError
-from .generations import Generation, forget_generation, generation_numbers, living_generations, make_current
-from .handover import roll_back, roll_forward, set_transfer_mode
+from .generations import Generation, living_generations, make_current
+from .handover import roll_back, roll_forward
 from .journal import COLD_STARTING, COLD_VERIFIED, CONTINUED, HANDOVER, Journal
 from .locks import VerbLock
 from .paths import GuestPaths, guest_paths
-from .qmp import Qmp, connect
+from .qmp import connect
 
 VERB_WAIT = 120.0
 
@@ -37,16 +37,15 @@ async def recover_locked(_config: Config, paths: GuestPaths) -> dict[str, Any]:
         return {"changed": False, "outcome": "nothing was interrupted"}
     outcome = await _recover(paths, entry or {}, {item.number: item for item in living})
     journal.clear()
-    _forget_dead(paths)
-    log_record(f"Guest {paths.name}: recovered an interrupted verb: {outcome}", 4, guest=paths.name, event="recover", step=(entry or {}).get("step"))
+    forget_dead(paths)
+    log_record(
+        f"Guest {paths.name}: recovered an interrupted verb: {outcome}",
+        4,
+        guest=paths.name,
+        event="recover",
+        step=(entry or {}).get("step"),
+    )
     return {"changed": True, "outcome": outcome, "step": (entry or {}).get("step")}
-
-
-def _forget_dead(paths: GuestPaths) -> None:
-    living = {item.number for item in living_generations(paths)}
-    for number in generation_numbers(paths):
-        if number not in living:
-            forget_generation(paths, number)
 
 
 async def _recover(paths: GuestPaths, entry: dict[str, Any], living: dict[int, Generation]) -> str:
@@ -82,7 +81,7 @@ async def _recover_update(paths: GuestPaths, entry: dict[str, Any], living: dict
     if entry["step"] in (HANDOVER, CONTINUED):
         return await _finish(paths, old, new, was_running)
     if old is not None:
-        await _back(paths, old, new, int(entry["to"]), was_running)
+        await _back(paths, old, new, was_running)
         return "went back to the old QEMU"
     if new is not None and await _has_guest(new):
         await _forward(paths, None, new, was_running)
@@ -92,7 +91,7 @@ async def _recover_update(paths: GuestPaths, entry: dict[str, Any], living: dict
     return "the old QEMU was gone before the new one had the guest: the guest is lost"
 
 
-async def _finish(paths: GuestPaths, old: Optional[Generation], new: Optional[Generation], was_running: bool) -> str:
+async def _finish(paths: GuestPaths, old: Generation | None, new: Generation | None, was_running: bool) -> str:
     """After the point of no return the guest is the new QEMU's; the old one must not go on, since the new one may have run."""
     if new is None:
         if old is not None and old.process is not None:
@@ -102,7 +101,7 @@ async def _finish(paths: GuestPaths, old: Optional[Generation], new: Optional[Ge
     return "finished the hand-over to the new QEMU"
 
 
-async def _forward(paths: GuestPaths, old: Optional[Generation], new: Generation, was_running: bool) -> None:
+async def _forward(paths: GuestPaths, old: Generation | None, new: Generation, was_running: bool) -> None:
     if old is not None and old.process is not None:
         await roll_forward(paths, old.process, new, was_running)
         return
@@ -115,25 +114,12 @@ async def _forward(paths: GuestPaths, old: Optional[Generation], new: Generation
         await qmp.close()
 
 
-async def _back(paths: GuestPaths, old: Generation, new: Optional[Generation], number: int, was_running: bool) -> None:
+async def _back(paths: GuestPaths, old: Generation, new: Generation | None, was_running: bool) -> None:
     qmp = await connect(old.paths.qmp)
     try:
-        if new is not None and new.process is not None:
-            await roll_back(paths, old, qmp, new.process, number, was_running)
-            return
-        await _settle(qmp, was_running)
-        make_current(paths, old)
+        await roll_back(paths, old, qmp, new.process if new else None, was_running)
     finally:
         await qmp.close()
-
-
-async def _settle(qmp: Qmp, was_running: bool) -> None:
-    """The old QEMU alone: out of a hand-over whose other end is gone."""
-    if str((await qmp.migration()).get("status", "none")) in ("setup", "active", "device", "pre-switchover", "wait-unplug"):
-        await qmp.execute("migrate_cancel")
-    if was_running and await qmp.status() != "running":
-        await qmp.execute("cont")
-    await set_transfer_mode(qmp, "normal", False)
 
 
 async def _has_guest(generation: Generation) -> bool:

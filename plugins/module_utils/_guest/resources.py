@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from typing import Any
 
 from .._host.files import make_directory, remove_file
@@ -64,7 +65,11 @@ def ensure_taps(config: Config, definition: Definition) -> bool:
             try:
                 changed = ensure_tap(nic.tap, nic.bridge, config.user.name) or changed
             except (TapError, OSError) as error:
-                raise Refused(f"The tap {nic.tap} of {nic.id} cannot be made.", cause=str(error), cure="Make the bridge, or correct nics in the definition.") from error
+                raise Refused(
+                    f"The tap {nic.tap} of {nic.id} cannot be made.",
+                    cause=str(error),
+                    cure="Make the bridge, or correct nics in the definition.",
+                ) from error
     return changed
 
 
@@ -78,10 +83,8 @@ def release(config: Config, definition: Definition) -> None:
         return
     for nic in definition.nics:
         if nic.type == "tap":
-            try:
+            with suppress(TapError):  # gone already, or somebody else's by now
                 remove_tap(nic.tap)
-            except TapError:
-                pass  # gone already, or somebody else's by now
     for placed in layout(definition):
         if placed.path and placed.block.mode == "create":
             plan = plan_absent(placed)

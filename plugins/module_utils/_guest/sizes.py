@@ -7,13 +7,12 @@
 from __future__ import annotations
 
 import re
-from typing import Union
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = re.compile(r"^(\d+)\s*([KMGT]?)(?:i?B)?$", re.IGNORECASE)
 
 
-def parse_size(value: Union[int, str]) -> int:
+def parse_size(value: int | str) -> int:
     """Bytes of ``268435456``, ``"256M"`` or ``"1GiB"`` (powers of 1024, as in QEMU).
 
     :raises ValueError: not a positive whole number of bytes.

@@ -10,7 +10,6 @@ import asyncio
 import fcntl
 import os
 from types import TracebackType
-from typing import Optional
 
 from .config import Config
 
@@ -31,7 +30,9 @@ class UpdateSlot:
     async def __aenter__(self) -> UpdateSlot:
         while True:
             for number in range(self._parallel):
-                descriptor = os.open(f"{self._directory}/{number}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+                descriptor = os.open(
+                    f"{self._directory}/{number}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+                )
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
@@ -41,5 +42,7 @@ class UpdateSlot:
                 return self
             await asyncio.sleep(_POLL)
 
-    async def __aexit__(self, kind: Optional[type[BaseException]], value: Optional[BaseException], trace: Optional[TracebackType]) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         os.close(self._descriptor)

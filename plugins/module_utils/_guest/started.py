@@ -73,9 +73,13 @@ async def verify_memory(qmp: Qmp, qemu: QemuProcess, definition: Definition) -> 
             problems.append(f"RAMBlock {placed.block.id} is missing: the memory backend is not used")
             continue
         if found["offset"] != placed.offset or found["used"] != placed.block.size:
-            problems.append(f"RAMBlock {placed.block.id} is at {found['offset']:#x}+{found['used']:#x}, not at {placed.offset:#x}+{placed.block.size:#x}")
+            problems.append(
+                f"RAMBlock {placed.block.id} is at {found['offset']:#x}+{found['used']:#x}, not at {placed.offset:#x}+{placed.block.size:#x}"
+            )
         if placed.block.page_size and found["page_size"] != placed.block.page_size:
-            problems.append(f"RAMBlock {placed.block.id} has pages of {found['page_size']} bytes, not {placed.block.page_size}")
+            problems.append(
+                f"RAMBlock {placed.block.id} has pages of {found['page_size']} bytes, not {placed.block.page_size}"
+            )
         problems += _file_problems(placed.path, placed.block.id, found["file"], placed.block.mmap == "shared")
     if problems:
         raise HostmemError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 from .._host.files import make_directory, read_json, remove_file, write_json
 from .argv_check import check_argv
@@ -49,11 +49,15 @@ def load_guest(paths: GuestPaths) -> StoredGuest:
     """
     found = _load(paths)
     if found is None:
-        raise HostmemError(f"There is no guest {paths.name} on this host.", cause=f"{paths.definition} does not exist.", cure="Define it first.")
+        raise HostmemError(
+            f"There is no guest {paths.name} on this host.",
+            cause=f"{paths.definition} does not exist.",
+            cure="Define it first.",
+        )
     return found
 
 
-def _load(paths: GuestPaths) -> Optional[StoredGuest]:
+def _load(paths: GuestPaths) -> StoredGuest | None:
     try:
         data = read_json(paths.definition)
     except (OSError, ValueError) as error:
@@ -61,7 +65,10 @@ def _load(paths: GuestPaths) -> Optional[StoredGuest]:
     if data is None:
         return None
     if data.get("schema") != SCHEMA:
-        raise HostmemError(f"{paths.definition} has schema {data.get('schema')!r}; this runtime reads {SCHEMA}.", cure="Define the guest again.")
+        raise HostmemError(
+            f"{paths.definition} has schema {data.get('schema')!r}; this runtime reads {SCHEMA}.",
+            cure="Define the guest again.",
+        )
     return check_guest(data["definition"], data["argv"])
 
 
@@ -90,7 +97,11 @@ def define(config: Config, wanted: StoredGuest, carried: bool, check: bool) -> d
     if changed and not check:
         make_directory(config.definitions, 0o755, os.geteuid(), os.getegid())
         write_json(paths.definition, after, 0o644)
-    return {"changed": changed, "diff": {"before": before, "after": after}, "definition_pending": bool(changed and carried)}
+    return {
+        "changed": changed,
+        "diff": {"before": before, "after": after},
+        "definition_pending": bool(changed and carried),
+    }
 
 
 def _refuse_renaming(present: StoredGuest, wanted: StoredGuest) -> None:
@@ -115,7 +126,9 @@ def undefine(config: Config, name: str, carried: bool, check: bool) -> dict[str,
     if present is None:
         return {"changed": False, "diff": {"before": {}, "after": {}}}
     if carried:
-        raise Refused(f"Guest {name} runs.", cause="A running guest's definition is not removed.", cure="Stop it first.")
+        raise Refused(
+            f"Guest {name} runs.", cause="A running guest's definition is not removed.", cure="Stop it first."
+        )
     if not check:
         remove_file(paths.definition)
     return {"changed": True, "diff": {"before": present.as_dict(), "after": {}}}

@@ -22,12 +22,21 @@ def systemctl(verb: str, guests: Sequence[str]) -> None:
 
     :raises HostmemError: with systemctl's message; which guests failed, their results tell.
     """
-    done = subprocess.run(["systemctl", verb, *(unit_name(guest) for guest in guests)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        ["systemctl", verb, *(unit_name(guest) for guest in guests)], capture_output=True, text=True, check=False
+    )
     if done.returncode:
-        raise HostmemError(f"systemctl {verb} failed.", cause=done.stderr.strip(), cure=f"See: journalctl -u '{unit_name(guests[0])}'")
+        raise HostmemError(
+            f"systemctl {verb} failed.", cause=done.stderr.strip(), cure=f"See: journalctl -u '{unit_name(guests[0])}'"
+        )
 
 
 def is_active(guest: str) -> bool:
     """True while systemd holds the guest's unit for active (or reloading)."""
-    done = subprocess.run(["systemctl", "show", "--property=ActiveState", "--value", unit_name(guest)], stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        ["systemctl", "show", "--property=ActiveState", "--value", unit_name(guest)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
     return done.stdout.strip() in ("active", "reloading", "activating")

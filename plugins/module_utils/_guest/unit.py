@@ -34,7 +34,11 @@ def run_line(config: Config, line: str, name: str, timeout: float) -> Result:
         return _recover(config, name)
     request = take_request(config, name)
     options = UpdateOptions(**request.get("options", {})) if line == "update" else UpdateOptions()
-    works = {"start": lambda: start(config, name), "update": lambda: update(config, name, options), "stop": lambda: stop(config, name, timeout)}
+    works = {
+        "start": lambda: start(config, name),
+        "update": lambda: update(config, name, options),
+        "stop": lambda: stop(config, name, timeout),
+    }
     result = _awaited(name, works[line]())
     leave_result(config, name, request, result)
     return result
@@ -61,5 +65,11 @@ def _recover(config: Config, name: str) -> Result:
     """After ``update``: repairs what a killed updater left; fails when the update failed, so that the reload is seen to fail."""
     result = _awaited(name, recover(config, name))
     if result["ok"] and last_failed(config, name):
-        return failure(name, HostmemError(f"The live update of guest {name} failed; it runs on in its old QEMU.", cure="See the unit's journal for the reason."))
+        return failure(
+            name,
+            HostmemError(
+                f"The live update of guest {name} failed; it runs on in its old QEMU.",
+                cure="See the unit's journal for the reason.",
+            ),
+        )
     return result

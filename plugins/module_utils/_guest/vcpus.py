@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Optional
 
 from .._host.processes import Process
 from .qmp import Qmp
@@ -27,5 +26,5 @@ async def vcpu_progress(qmp: Qmp, process: Process) -> bool:
     return False
 
 
-def _activity(process: Process, threads: list[int]) -> list[tuple[Optional[int], Optional[int]]]:
+def _activity(process: Process, threads: list[int]) -> list[tuple[int | None, int | None]]:
     return [(process.cpu_ticks(thread), process.context_switches(thread)) for thread in threads]

@@ -35,7 +35,12 @@ def failure(name: str, error: BaseException) -> Result:
         return {"guest": name, "ok": False, "changed": False, "error": error.as_dict()}
     text = "".join(traceback.format_exception_only(type(error), error)).strip()
     trace = "".join(traceback.format_tb(error.__traceback__)[-3:])
-    return {"guest": name, "ok": False, "changed": False, "error": {"message": f"Unexpected error: {text}", "cause": trace}}
+    return {
+        "guest": name,
+        "ok": False,
+        "changed": False,
+        "error": {"message": f"Unexpected error: {text}", "cause": trace},
+    }
 
 
 def each(names: Sequence[str], work: Callable[[str], dict[str, Any]]) -> list[Result]:
@@ -137,7 +142,11 @@ def stop_guests(config: Config, names: Sequence[str], timeout: float, check: boo
         return each(names, lambda name: _would(config, name, bool(qemu_processes(guest_paths(config, name)))))
     known = each(names, lambda name: {"changed": bool(load_guest(guest_paths(config, name)))})
     present = [item["guest"] for item in known if item["ok"] and os.path.isdir(guest_paths(config, item["guest"]).run)]
-    absent = [{**item, "changed": False, "how": "stopped already"} for item in known if item["ok"] and item["guest"] not in present]
+    absent = [
+        {**item, "changed": False, "how": "stopped already"}
+        for item in known
+        if item["ok"] and item["guest"] not in present
+    ]
     stopped = as_user(config, present, lambda name: stop(config, name, timeout))
     for item in stopped:
         if item["ok"]:
@@ -149,14 +158,19 @@ def update_guests(config: Config, names: Sequence[str], options: UpdateOptions) 
     """Live update of those whose QEMU is outdated."""
     known = each(names, lambda name: _known(config, name))
     ready = [item["guest"] for item in known if item["ok"]]
-    return in_order(names, [item for item in known if not item["ok"]] + guarded(config, ready, lambda name: update(config, name, options)))
+    return in_order(
+        names,
+        [item for item in known if not item["ok"]] + guarded(config, ready, lambda name: update(config, name, options)),
+    )
 
 
 def recover_guests(config: Config, names: Sequence[str]) -> list[Result]:
     """Finish or roll back what was interrupted."""
     known = each(names, lambda name: _known(config, name))
     ready = [item["guest"] for item in known if item["ok"]]
-    return in_order(names, [item for item in known if not item["ok"]] + as_user(config, ready, lambda name: recover(config, name)))
+    return in_order(
+        names, [item for item in known if not item["ok"]] + as_user(config, ready, lambda name: recover(config, name))
+    )
 
 
 def inform(config: Config, names: Sequence[str]) -> list[Result]:

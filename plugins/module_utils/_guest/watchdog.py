@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 
 
 class Watchdog:
@@ -53,7 +54,5 @@ def _close_all_but(kept: int) -> None:
     for entry in os.listdir("/proc/self/fd"):
         number = int(entry)
         if number > 2 and number != kept:
-            try:
+            with suppress(OSError):  # the descriptor of the listing itself
                 os.close(number)
-            except OSError:
-                pass  # the descriptor of the listing itself

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from typing import Any, Optional
+from typing import Any
 
 
 def open_directory(path: str) -> int:
@@ -92,7 +92,7 @@ def write_text(path: str, text: str, mode: int = 0o600) -> None:
         raise
 
 
-def read_json(path: str) -> Optional[Any]:
+def read_json(path: str) -> Any | None:
     """The content; None when there is no such file.
 
     :raises ValueError: it is not JSON.
@@ -113,7 +113,7 @@ def remove_file(path: str) -> bool:
     return True
 
 
-def identity(path: str) -> Optional[tuple[int, int]]:
+def identity(path: str) -> tuple[int, int] | None:
     """Device and inode of what the path leads to; None when there is nothing."""
     try:
         found = os.stat(path)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Optional
 
 _HUGE_PAGES = "/sys/kernel/mm/hugepages"
 
@@ -40,7 +39,7 @@ def file_system(path: str) -> FileSystem:
     target = existing_parent(path)
     device = os.stat(target).st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}"
-    best: Optional[list[str]] = None
+    best: list[str] | None = None
     real = os.path.realpath(target)
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         for line in file:

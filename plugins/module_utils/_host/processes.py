@@ -6,13 +6,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Optional
 
 _MAP_LINE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) (\S{4}) ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+)\s*(.*)$")
 
@@ -59,17 +59,15 @@ class Process:
         """Wait up to ``wait`` seconds for the end; reaps it when it is our child."""
         deadline = time.monotonic() + wait
         while True:
-            try:
+            with contextlib.suppress(ChildProcessError, ProcessLookupError):
                 os.waitpid(self.pid, os.WNOHANG)
-            except (ChildProcessError, ProcessLookupError):
-                pass
             if not self.alive():
                 return True
             if time.monotonic() >= deadline:
                 return False
             time.sleep(0.002)
 
-    def executable(self) -> Optional[tuple[int, int]]:
+    def executable(self) -> tuple[int, int] | None:
         """Device and inode of the program file, also when it was replaced since."""
         try:
             found = os.stat(f"/proc/{self.pid}/exe")
@@ -77,7 +75,7 @@ class Process:
             return None
         return found.st_dev, found.st_ino
 
-    def cpu_ticks(self, thread: int) -> Optional[int]:
+    def cpu_ticks(self, thread: int) -> int | None:
         """CPU time of one thread, in clock ticks (field utime + stime)."""
         try:
             with open(f"/proc/{self.pid}/task/{thread}/stat", encoding="utf-8", errors="replace") as file:
@@ -86,7 +84,7 @@ class Process:
             return None
         return int(fields[11]) + int(fields[12])
 
-    def context_switches(self, thread: int) -> Optional[int]:
+    def context_switches(self, thread: int) -> int | None:
         """Voluntary and involuntary context switches of one thread."""
         try:
             with open(f"/proc/{self.pid}/task/{thread}/status", encoding="utf-8", errors="replace") as file:
@@ -95,7 +93,7 @@ class Process:
             return None
 
 
-def _stat(pid: int) -> Optional[tuple[str, int]]:
+def _stat(pid: int) -> tuple[str, int] | None:
     """State letter and start time; the command name in between may hold anything."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
@@ -105,7 +103,7 @@ def _stat(pid: int) -> Optional[tuple[str, int]]:
     return (fields[0], int(fields[19])) if len(fields) > 19 else None
 
 
-def process(pid: int) -> Optional[Process]:
+def process(pid: int) -> Process | None:
     """The process that has this PID now; None when there is none, or only a zombie."""
     stat = _stat(pid)
     return Process(pid, stat[1]) if stat and stat[0] not in "ZX" else None
@@ -135,7 +133,9 @@ def mappings(pid: int) -> list[Mapping]:
                 if match:
                     start, end, permissions, offset, major, minor, inode, path = match.groups()
                     device = (int(major, 16), int(minor, 16))
-                    result.append(Mapping(int(start, 16), int(end, 16), permissions, int(offset, 16), device, int(inode), path))
+                    result.append(
+                        Mapping(int(start, 16), int(end, 16), permissions, int(offset, 16), device, int(inode), path)
+                    )
     except OSError:
         pass
     return result
@@ -151,7 +151,7 @@ def processes_mapping(device: int, inode: int) -> list[int]:
     return found
 
 
-def open_file_descriptor(pid: int, device: int, inode: int) -> Optional[int]:
+def open_file_descriptor(pid: int, device: int, inode: int) -> int | None:
     """The number of a descriptor of the process that refers to the file; ``device`` as in st_dev."""
     try:
         entries = os.listdir(f"/proc/{pid}/fd")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from typing import Any, Optional
+from typing import Any
 
 
 class TapError(Exception):
@@ -17,13 +17,13 @@ class TapError(Exception):
 
 
 def _ip(*words: str) -> str:
-    done = subprocess.run(["ip", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
     if done.returncode:
         raise TapError(f"ip {' '.join(words)}: {done.stderr.strip()}")
     return done.stdout
 
 
-def find_interface(name: str) -> Optional[dict[str, Any]]:
+def find_interface(name: str) -> dict[str, Any] | None:
     """What ip(8) says of an interface; None when there is none."""
     if not os.path.exists(f"/sys/class/net/{name}"):
         return None
@@ -49,7 +49,9 @@ def ensure_tap(name: str, bridge: str, user: str) -> bool:
     if data.get("type") != "tap":
         raise TapError(f"{name} exists and is not a tap")
     if not data.get("multi_queue"):
-        raise TapError(f"{name} exists and has a single queue, so that two QEMUs cannot hold it: remove it (ip link del {name})")
+        raise TapError(
+            f"{name} exists and has a single queue, so that two QEMUs cannot hold it: remove it (ip link del {name})"
+        )
     if bridge and found.get("master") != bridge:
         _ip("link", "set", "dev", name, "master", bridge)
         changed = True
