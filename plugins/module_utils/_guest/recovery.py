@@ -11,7 +11,7 @@ from typing import Any
 from .._host.journald import log_record
 from .config import Config
 from .errors import HostmemError
-from .generations import Generation, living_generations, make_current
+from .generations import Generation, forget_dead, living_generations, make_current
 from .handover import roll_back, roll_forward
 from .journal import COLD_STARTING, COLD_VERIFIED, CONTINUED, HANDOVER, Journal
 from .locks import VerbLock
