@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     sub = top.add_subparsers(dest="verb", required=True)
     define = sub.add_parser("define", help="keep a definition, read from standard input as JSON {definition, argv}")
     define.add_argument("--check", action="store_true", help="change nothing, say what would change")
+    define.add_argument("--assume-stopped", action="store_true", help="with --check: as if the guest did not run")
     for verb, text in (
         ("undefine", "forget guests that do not run"),
         ("start", "start guests"),
@@ -49,6 +50,8 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--all", action="store_true", help="every guest defined on this host")
         if verb in ("undefine", "start", "stop", "update"):
             command.add_argument("--check", action="store_true", help="change nothing, say what would change")
+        if verb == "undefine":
+            command.add_argument("--assume-stopped", action="store_true", help="with --check: as if they did not run")
         if verb == "stop":
             command.add_argument(
                 "--timeout",
@@ -103,12 +106,12 @@ def _names(config: Config, options: argparse.Namespace) -> list[str]:
 def _run(config: Config, options: argparse.Namespace) -> list[dict[str, Any]]:
     verb = options.verb
     if verb == "define":
-        return _define(config, options.check)
+        return _define(config, options.check, options.assume_stopped)
     names = _names(config, options)
     if verb == "unit":
         return [run_line(config, options.line, names[0], options.timeout)]
     if verb == "undefine":
-        return verbs.each(names, lambda name: verbs.undefine_guest(config, name, options.check))
+        return verbs.each(names, lambda name: verbs.undefine_guest(config, name, options.check, options.assume_stopped))
     if verb == "recover":
         return verbs.recover_guests(config, names)
     if verb == "info":
@@ -123,20 +126,34 @@ def _lifecycle(config: Config, names: list[str], options: argparse.Namespace) ->
         return start(config, names, options.check)
     if options.verb == "stop":
         if by_systemd:
-            return managed.stop_guests(config, names, options.check)
+            return managed.stop_guests(config, names, options.timeout, options.check)
         return verbs.stop_guests(config, names, options.timeout, options.check)
+    return _update(config, names, options)
+
+
+def _update(config: Config, names: list[str], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """All guests means all that run: the others start in the installed QEMU anyway."""
     wanted = UpdateOptions(options.force, options.check, options.max_pause, options.parallel)
-    update = managed.update_guests if by_systemd and not options.check else verbs.update_guests
-    return update(config, names, wanted)
+    update = managed.update_guests if config.manager == "systemd" and not options.check else verbs.update_guests
+    if not options.all:
+        return update(config, names, wanted)
+    stopped = [name for name in names if not verbs.runs(config, name)]
+    results: list[dict[str, Any]] = [
+        {"guest": name, "ok": True, "changed": False, "reason": "does not run"} for name in stopped
+    ]
+    running = [name for name in names if name not in stopped]
+    return verbs.in_order(names, results + (update(config, running, wanted) if running else []))
 
 
-def _define(config: Config, check: bool) -> list[dict[str, Any]]:
+def _define(config: Config, check: bool, assume_stopped: bool) -> list[dict[str, Any]]:
     try:
         data = json.load(sys.stdin)
     except ValueError as error:
         raise HostmemError(f"Standard input is not JSON: {error}.") from error
-    name = str((data.get("definition") or {}).get("name", "")) if isinstance(data, dict) else ""
-    return verbs.each([name], lambda _name: verbs.define_guest(config, data if isinstance(data, dict) else {}, check))
+    data = data if isinstance(data, dict) else {}
+    definition = data.get("definition")
+    name = str(definition.get("name", "")) if isinstance(definition, dict) else ""
+    return verbs.each([name], lambda _name: verbs.define_guest(config, data, check, assume_stopped))
 
 
 if __name__ == "__main__":

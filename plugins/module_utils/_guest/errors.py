@@ -18,6 +18,9 @@ class HostmemError(Exception):
     :param qemu: the end of QEMU's own output, when QEMU was the cause.
     """
 
+    code = ""
+    """For programs: which error this is, where they have to tell it from others."""
+
     def __init__(self, message: str, cause: str = "", cure: str = "", qemu: str = "") -> None:
         super().__init__(message)
         self.message = message
@@ -27,7 +30,13 @@ class HostmemError(Exception):
 
     def as_dict(self) -> dict[str, Any]:
         """The non-empty parts, as they appear in a verb's JSON."""
-        parts = {"message": self.message, "cause": self.cause, "cure": self.cure, "qemu": self.qemu}
+        parts = {
+            "message": self.message,
+            "cause": self.cause,
+            "cure": self.cure,
+            "qemu": self.qemu,
+            "code": self.code,
+        }
         return {key: value for key, value in parts.items() if value}
 
     def __str__(self) -> str:
@@ -56,5 +65,13 @@ class Refused(HostmemError):
     """What was asked for is refused; nothing was changed and the guest runs on."""
 
 
+class NotDefined(HostmemError):
+    """There is no such guest on this host."""
+
+    code = "not_defined"
+
+
 class Busy(HostmemError):
     """Another verb holds the guest's lock."""
+
+    code = "busy"

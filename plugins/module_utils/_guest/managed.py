@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -22,7 +22,7 @@ from .paths import guest_paths
 from .resources import make_directories
 from .store import load_guest
 from .systemd import is_active, systemctl
-from .verbs import Result, each, failure, in_order
+from .verbs import Result, each, failure, in_order, would
 
 
 def start_guests(config: Config, names: Sequence[str], check: bool) -> list[Result]:
@@ -30,17 +30,21 @@ def start_guests(config: Config, names: Sequence[str], check: bool) -> list[Resu
     return _change(config, names, "start", check, lambda name: not is_active(name))
 
 
-def stop_guests(config: Config, names: Sequence[str], check: bool) -> list[Result]:
+def stop_guests(config: Config, names: Sequence[str], timeout: float, check: bool) -> list[Result]:
     """systemctl stop of those whose unit is active."""
-    return _change(config, names, "stop", check, is_active)
+    return _change(config, names, "stop", check, is_active, timeout=timeout)
 
 
-def _change(config: Config, names: Sequence[str], verb: str, check: bool, needed: Any) -> list[Result]:
-    known = each(names, lambda name: {"changed": bool(load_guest(guest_paths(config, name)) and needed(name))})
+def _change(
+    config: Config, names: Sequence[str], verb: str, check: bool, needed: Callable[[str], bool], **options: Any
+) -> list[Result]:
+    known = each(names, lambda name: would(config, name, needed(name)))
     wanted = [item["guest"] for item in known if item["ok"] and item["changed"]]
     if check or not wanted:
         return known
-    return in_order(names, [item for item in known if item["guest"] not in wanted] + _ask(config, wanted, verb, {}))
+    return in_order(
+        names, [item for item in known if item["guest"] not in wanted] + _ask(config, wanted, verb, options)
+    )
 
 
 def update_guests(config: Config, names: Sequence[str], options: UpdateOptions) -> list[Result]:

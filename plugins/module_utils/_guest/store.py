@@ -14,7 +14,7 @@ from .._host.files import make_directory, read_json, remove_file, write_json
 from .argv_check import check_argv
 from .config import Config
 from .definition import Definition, parse_definition
-from .errors import HostmemError, Refused
+from .errors import HostmemError, NotDefined, Refused
 from .layout import layout
 from .paths import GuestPaths, guest_paths
 
@@ -49,7 +49,7 @@ def load_guest(paths: GuestPaths) -> StoredGuest:
     """
     found = _load(paths)
     if found is None:
-        raise HostmemError(
+        raise NotDefined(
             f"There is no guest {paths.name} on this host.",
             cause=f"{paths.definition} does not exist.",
             cure="Define it first.",

@@ -37,7 +37,7 @@ def run_line(config: Config, line: str, name: str, timeout: float) -> Result:
     works = {
         "start": lambda: start(config, name),
         "update": lambda: update(config, name, options),
-        "stop": lambda: stop(config, name, timeout),
+        "stop": lambda: stop(config, name, float(request.get("options", {}).get("timeout", timeout))),
     }
     result = _awaited(name, works[line]())
     leave_result(config, name, request, result)

@@ -14,12 +14,12 @@ from typing import Any
 
 from .._host.users import run_as
 from .config import Config
-from .errors import HostmemError
-from .generations import qemu_processes
+from .errors import HostmemError, NotDefined
+from .generations import living_generations, qemu_processes
 from .information import information
 from .lifecycle import start, stop
 from .live_update import UpdateOptions, update
-from .paths import guest_paths
+from .paths import GuestPaths, guest_paths
 from .recovery import recover
 from .resources import forget, make_directories, prepare, release
 from .store import check_guest, define, load_guest, undefine
@@ -87,23 +87,42 @@ def _recover_all(config: Config, names: Sequence[str]) -> None:
     asyncio.run(_gather(names, lambda name: recover(config, name)))
 
 
-def define_guest(config: Config, data: dict[str, Any], check: bool) -> Result:
-    """Keep a definition and its rendered arguments."""
+def define_guest(config: Config, data: dict[str, Any], check: bool, assume_stopped: bool = False) -> Result:
+    """Keep a definition and its rendered arguments.
+
+    :param assume_stopped: with ``check``: predict what would happen after a stop.
+    """
     wanted = check_guest(data.get("definition"), data.get("argv"))
     paths = guest_paths(config, wanted.definition.name)
-    return define(config, wanted, bool(qemu_processes(paths)), check)
+    living = [] if assume_stopped and check else living_generations(paths)
+    result = define(config, wanted, bool(living), check)
+    pending = any(item.record.get("definition") != wanted.definition.as_dict() for item in living)
+    return {**result, "definition_pending": result["definition_pending"] or pending, **_carrier(paths)}
 
 
-def undefine_guest(config: Config, name: str, check: bool) -> Result:
-    """Forget a guest that does not run, with its RAM files, taps, logs and state."""
+def runs(config: Config, name: str) -> bool:
+    """Whether a QEMU carries the guest now."""
+    return bool(qemu_processes(guest_paths(config, name)))
+
+
+def _carrier(paths: GuestPaths) -> dict[str, Any]:
+    """Whether a QEMU carries the guest now, and which: the newest, while a live update has two."""
+    living = sorted(qemu_processes(paths).items())
+    return {"running": True, "generation": living[-1][0], "pid": living[-1][1].pid} if living else {"running": False}
+
+
+def undefine_guest(config: Config, name: str, check: bool, assume_stopped: bool = False) -> Result:
+    """Forget a guest that does not run, with its RAM files, taps, logs and state.
+
+    :param assume_stopped: with ``check``: predict what would happen after a stop.
+    """
     paths = guest_paths(config, name)
     try:
         definition = load_guest(paths).definition
-    except HostmemError:
-        if os.path.exists(paths.definition):
-            raise
+    except NotDefined:
         return {"changed": False, "diff": {"before": {}, "after": {}}}
-    result = undefine(config, name, bool(qemu_processes(paths)), check)
+    carried = bool(qemu_processes(paths)) and not (assume_stopped and check)
+    result = undefine(config, name, carried, check)
     if not check:
         release(config, definition)
         forget(config, name)
@@ -125,7 +144,7 @@ def release_guest(config: Config, name: str) -> Result:
 def start_guests(config: Config, names: Sequence[str], check: bool) -> list[Result]:
     """Start those that do not run."""
     if check:
-        return each(names, lambda name: _would(config, name, not qemu_processes(guest_paths(config, name))))
+        return each(names, lambda name: would(config, name, not qemu_processes(guest_paths(config, name))))
     prepared = each(names, lambda name: prepare_guest(config, name))
     ready = [item["guest"] for item in prepared if item["ok"]]
     results = [item for item in prepared if not item["ok"]]
@@ -139,7 +158,7 @@ def start_guests(config: Config, names: Sequence[str], check: bool) -> list[Resu
 def stop_guests(config: Config, names: Sequence[str], timeout: float, check: bool) -> list[Result]:
     """Stop those that run."""
     if check:
-        return each(names, lambda name: _would(config, name, bool(qemu_processes(guest_paths(config, name)))))
+        return each(names, lambda name: would(config, name, bool(qemu_processes(guest_paths(config, name)))))
     known = each(names, lambda name: {"changed": bool(load_guest(guest_paths(config, name)))})
     present = [item["guest"] for item in known if item["ok"] and os.path.isdir(guest_paths(config, item["guest"]).run)]
     absent = [
@@ -185,9 +204,10 @@ def _known(config: Config, name: str) -> dict[str, Any]:
     return {}
 
 
-def _would(config: Config, name: str, changed: bool) -> dict[str, Any]:
+def would(config: Config, name: str, changed: bool) -> dict[str, Any]:
+    """What a verb would do to a guest that is defined here, and which QEMU carries it now."""
     load_guest(guest_paths(config, name))
-    return {"changed": changed}
+    return {"changed": changed, **_carrier(guest_paths(config, name))}
 
 
 def in_order(names: Sequence[str], results: Sequence[Result]) -> list[Result]:
