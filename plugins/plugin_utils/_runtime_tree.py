@@ -6,23 +6,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 from collections.abc import Iterator
 
 from ..module_utils._guest.version import VERSION
+from ..module_utils._host.trees import tree_digest
 
 _MODULE_UTILS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "module_utils")
 # Not for hosts: the GPL-2.0-only legacy interface, and the interactive shells with their dependencies.
 _LEFT_OUT = ("legacy.py", "qmp_shell.py", "qmp_tui.py")
 
 # -I: nothing from the environment or the current directory. -S: the tree needs no site-packages, and starts faster.
+# The shared lock says that a program runs from the tree; whoever removes an old tree holds it exclusively.
 LAUNCHER = """#!/usr/bin/python3 -IS
+import fcntl
 import os
 import sys
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+tree = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+lock = os.open(tree, os.O_RDONLY | os.O_CLOEXEC)
+fcntl.flock(lock, fcntl.LOCK_SH)
+if not os.path.isdir(tree):
+    os.execv(sys.argv[0], sys.argv)
+sys.path.insert(0, tree)
 
 from hostmem._guest.cli import main
 
@@ -47,10 +54,7 @@ def runtime_files() -> dict[str, bytes]:
 
 def tree_name(files: dict[str, bytes]) -> str:
     """VERSION-DIGEST: another content is another tree, so that running programs keep theirs."""
-    digest = hashlib.sha256()
-    for path, content in files.items():
-        digest.update(f"{path}\0{len(content)}\0".encode() + content)
-    return f"{VERSION}-{digest.hexdigest()[:12]}"
+    return f"{VERSION}-{tree_digest(files)}"
 
 
 def write_tree(directory: str) -> None:

@@ -72,6 +72,18 @@ def qemu_processes(paths: GuestPaths) -> dict[int, Process]:
     return found
 
 
+def running_guests(run: str) -> list[str]:
+    """Names of all guests that a QEMU carries, defined or not, by the same evidence; ``run`` is the host's run directory."""
+    pattern = re.compile(re.escape(f"unix:{run}/") + r"([^/,]+)/gen-\d+/qmp\.sock,")
+    found = set()
+    for _pid, words in command_lines():
+        for before, word in zip(words, words[1:]):
+            match = pattern.match(word) if before == "-qmp" else None
+            if match:
+                found.add(match.group(1))
+    return sorted(found)
+
+
 def load_generation(paths: GuestPaths, number: int, alive: Process | None) -> Generation:
     """A generation with its record (empty when it never got one)."""
     generation = paths.generation(number)
