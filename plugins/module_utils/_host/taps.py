@@ -12,6 +12,9 @@ import subprocess
 from typing import Any
 
 
+_TUN = "/dev/net/tun"
+
+
 class TapError(Exception):
     """ip(8) failed; the text is its message."""
 
@@ -21,6 +24,17 @@ def _ip(*words: str) -> str:
     if done.returncode:
         raise TapError(f"ip {' '.join(words)}: {done.stderr.strip()}")
     return done.stdout
+
+
+def _open_tun_device() -> bool:
+    """Give /dev/net/tun the mode that udev gives it (0666, 50-udev-default.rules) where no udev did; True when changed.
+
+    Opening it grants nothing: TUNSETIFF lets a user attach only to taps that are its own (drivers/net/tun.c).
+    """
+    if os.stat(_TUN).st_mode & 0o666 == 0o666:
+        return False
+    os.chmod(_TUN, 0o666)
+    return True
 
 
 def find_interface(name: str) -> dict[str, Any] | None:
@@ -41,7 +55,7 @@ def ensure_tap(name: str, bridge: str, user: str) -> bool:
     if bridge and not os.path.isdir(f"/sys/class/net/{bridge}/bridge"):
         raise TapError(f"there is no bridge {bridge}")
     found = find_interface(name)
-    changed = False
+    changed = _open_tun_device()
     if found is None:
         _ip("tuntap", "add", "dev", name, "mode", "tap", "multi_queue", "user", user)
         found, changed = find_interface(name) or {}, True
