@@ -1,0 +1,128 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The measure of the benchmark: a live update as the shortest script that an experienced administrator would write.
+
+It does what cpr-transfer demands, and keeps what makes it safe on the part of QEMU (-S, return-path, completed on both ends),
+but checks nothing: no lock, no journal, no comparison of the two QEMUs, no way back. It needs nothing but Python's standard library
+and imports as little of it as it can. Within the pause it only blocks in reads; before it, it polls for two sockets.
+
+    bare.py JOBS.json      [{"argv": [...], "qmp": PATH, "pid": N, "directory": PATH}, ...], "parallel": N
+
+``argv`` is the new QEMU's whole command line with its QMP socket at DIRECTORY/qmp.sock, ``qmp`` and ``pid`` are the old QEMU's. Prints
+the new PIDs as JSON, in the order of the jobs. Any error ends it with a traceback.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+from typing import Any
+
+POLL = 0.001
+
+
+class Monitor:
+    """A blocking QMP connection, one JSON object a line; it remembers the events that passed."""
+
+    def __init__(self, path: str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(path)
+        self._file = self._socket.makefile("rb")
+        self._file.readline()  # greeting
+        self._events: list[dict[str, Any]] = []
+        self("qmp_capabilities")
+
+    def __call__(self, command: str, **arguments: Any) -> None:
+        message = {"execute": command, "arguments": arguments} if arguments else {"execute": command}
+        self._socket.sendall(json.dumps(message).encode() + b"\n")
+        while True:
+            answer = self._read()
+            if "error" in answer:
+                raise RuntimeError(f"{command}: {answer['error']['desc']}")
+            if "return" in answer:
+                return
+            self._events.append(answer)
+
+    def completed(self) -> None:
+        """Wait until the migration is completed."""
+        while True:
+            for event in self._events:
+                if event["event"] == "MIGRATION" and event["data"]["status"] in ("completed", "failed"):
+                    if event["data"]["status"] == "failed":
+                        raise RuntimeError("the migration failed")
+                    return
+            self._events = [self._read()]
+
+    def _read(self) -> dict[str, Any]:
+        line = self._file.readline()
+        if not line:
+            raise RuntimeError("QEMU closed its monitor")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+def channel(kind: str, path: str) -> dict[str, Any]:
+    """One entry of ``channels``."""
+    return {"channel-type": kind, "addr": {"transport": "socket", "type": "unix", "path": path}}
+
+
+def spawn(argv: list[str], directory: str) -> int:
+    """Start a QEMU in a session of its own that writes to DIRECTORY/output; its PID."""
+    output = (os.POSIX_SPAWN_OPEN, 1, f"{directory}/output", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    actions = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), output, (os.POSIX_SPAWN_DUP2, 1, 2)]
+    return os.posix_spawn(argv[0], argv, os.environ, file_actions=actions, setsid=True)
+
+
+def wait_for(path: str) -> None:
+    """Wait until a socket is there."""
+    while not os.path.exists(path):
+        time.sleep(POLL)
+
+
+def prepare(monitor: Monitor) -> None:
+    """return-path: ``completed`` means that the other side loaded everything. events: tells it without polling."""
+    on = [{"capability": name, "state": True} for name in ("return-path", "events")]
+    monitor("migrate-set-capabilities", capabilities=on)
+
+
+def update(job: dict[str, Any]) -> int:
+    """One guest; the new QEMU's PID."""
+    directory = job["directory"]
+    os.mkdir(directory, 0o700)
+    cpr, main = channel("cpr", f"{directory}/cpr.sock"), channel("main", f"{directory}/main.sock")
+    pid = spawn([*job["argv"], "-incoming", "defer", "-incoming", json.dumps(cpr)], directory)
+    old = Monitor(job["qmp"])
+    old("migrate-set-parameters", mode="cpr-transfer")
+    prepare(old)
+    wait_for(f"{directory}/cpr.sock")
+    old("migrate", channels=[main, cpr])
+    wait_for(f"{directory}/qmp.sock")
+    new = Monitor(f"{directory}/qmp.sock")
+    prepare(new)
+    new("migrate-incoming", channels=[main])  # here the guest pauses
+    old.completed()
+    new.completed()
+    new("cont")
+    os.kill(job["pid"], 9)
+    return pid
+
+
+def update_all(jobs: list[dict[str, Any]], parallel: int) -> list[int]:
+    """All guests, so many at once."""
+    if len(jobs) == 1:
+        return [update(jobs[0])]
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(parallel) as pool:
+        return list(pool.map(update, jobs))
+
+
+if __name__ == "__main__":
+    with open(sys.argv[1], encoding="utf-8") as file:
+        work = json.load(file)
+    print(json.dumps(update_all(work["jobs"], work["parallel"])))
