@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ._guest.config import DEFAULT_PATH
+from ._guest.definition import NAME
 from ._guest.version import VERSION
 
 if TYPE_CHECKING:
@@ -38,6 +40,11 @@ def describe(error: dict[str, Any]) -> str:
     return text
 
 
+def complaints(results: Sequence[dict[str, Any]]) -> str:
+    """What was wrong with the guests that failed, each by its name; empty when all are well."""
+    return "\n".join(f"{item['guest']}: {describe(item['error'])}" for item in results if not item["ok"])
+
+
 class Runtime:
     """The host's runtime, called for one module; what fails as a whole ends the module with cause and cure."""
 
@@ -55,13 +62,17 @@ class Runtime:
         self._module.fail_json(msg=describe(error), error=error, **result)
         raise SystemExit(1)  # not reached: fail_json() ends the program
 
-    def run(self, *words: str, data: Any = None) -> list[dict[str, Any]]:
+    def run(
+        self, verb: str, options: Sequence[str] = (), names: Sequence[str] = (), data: Any = None
+    ) -> list[dict[str, Any]]:
         """Run a verb; one result for each guest, well (``ok``) or with its ``error``.
 
-        :param words: the verb with its options and names.
         :param data: given to the verb as JSON.
         """
-        answer = self._answer([self._program, "--config", self._config, *words], data)
+        for name in names:
+            if not re.fullmatch(NAME, name):  # before it could be taken for an option
+                self.fail({"message": f"{name!r} is not a guest's name."})
+        answer = self._answer([self._program, "--config", self._config, verb, *options, *names], data)
         if answer.get("runtime") != VERSION:
             self.fail(
                 {
@@ -74,10 +85,6 @@ class Runtime:
             self.fail(answer["error"])
         results: list[dict[str, Any]] = answer["results"]
         return results
-
-    def ask(self, *words: str, data: Any = None) -> dict[str, Any]:
-        """Run a verb for one guest; its result, whatever it is."""
-        return self.run(*words, data=data)[0]
 
     def _answer(self, command: Sequence[str], data: Any) -> dict[str, Any]:
         if os.geteuid() != 0:

@@ -1,0 +1,251 @@
+#!/usr/bin/python
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: guest_info
+short_description: Tell what is known of guests
+version_added: 1.0.0
+description:
+  - Tells of guests which QEMU carries them and whether it is outdated, where their memory lies,
+    and what would keep a live update from them.
+  - "Everything is asked of the running QEMU and of the kernel, not of records. Reading what blocks a live update sets a
+    migration parameter of QEMU for a moment, under the guest's lock, and puts it back."
+author:
+  - hostmem.qemu authors (@hostmem)
+options:
+  names:
+    description:
+      - Names of the guests. A name that is not defined on the host is an error.
+      - Without it, all guests that are defined on the host.
+    type: list
+    elements: str
+extends_documentation_fragment:
+  - hostmem.qemu.runtime
+  - hostmem.qemu.attributes
+  - hostmem.qemu.attributes.info_module
+  - hostmem.qemu.attributes.platform
+  - hostmem.qemu.attributes.actiongroup_hostmem
+seealso:
+  - module: hostmem.qemu.guest
+  - module: hostmem.qemu.live_update
+"""
+
+EXAMPLES = r"""
+- name: Ask about all guests of the host
+  hostmem.qemu.guest_info:
+  register: here
+
+- name: Name those that run in an outdated QEMU
+  ansible.builtin.debug:
+    msg: "{{ here.guests | selectattr('outdated', 'defined') | selectattr('outdated') | map(attribute='guest') }}"
+
+- name: Refuse to go on while something blocks a live update of a guest
+  hostmem.qemu.guest_info:
+    names: [web1]
+  register: web1
+  failed_when: web1.guests[0].live_update_blockers | default([]) | length > 0
+"""
+
+RETURN = r"""
+guests:
+  description: What is known of each guest, in the order of O(names) or of the alphabet.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    guest:
+      description: Name of the guest.
+      returned: always
+      type: str
+      sample: web1
+    ok:
+      description: Whether the guest could be looked at.
+      returned: always
+      type: bool
+      sample: true
+    state:
+      description:
+        - V(stopped), V(busy) while another verb works on the guest, V(silent) when its QEMU does not answer,
+          or else the run state as QEMU names it, such as V(running) or V(paused).
+      returned: when RV(guests[].ok)
+      type: str
+      sample: running
+    definition:
+      description: The definition kept on the host, with every default filled in.
+      returned: when RV(guests[].ok)
+      type: dict
+      sample: {"name": "web1", "machine": "pc-q35-10.0"}
+    layout:
+      description: Where the blocks of the definition lie; as P(hostmem.qemu.layout#filter) returns it.
+      returned: when RV(guests[].ok)
+      type: list
+      elements: dict
+      sample: [{"id": "ram0", "offset": 0, "size": 268435456, "path": "/dev/shm/hostmem/web1/qemu_back_mem.0+10000000.ram0"}]
+    generation:
+      description: Number of the QEMU that carries the guest, counted through live updates and starts.
+      returned: when the guest runs
+      type: int
+      sample: 3
+    pid:
+      description: Process of the QEMU that carries the guest.
+      returned: when the guest runs
+      type: int
+      sample: 4711
+    qemu:
+      description: The QEMU that carries the guest, and the one that a live update would move it to.
+      returned: when QEMU answers
+      type: dict
+      contains:
+        running:
+          description: Version and package, as the running QEMU tells them.
+          returned: always
+          type: dict
+          sample: {"version": "10.0.13", "package": "Debian 1:10.0.13+ds-0+deb13u1"}
+        installed:
+          description: Path, version and package of the installed QEMU.
+          returned: always
+          type: dict
+          sample: {"path": "/usr/bin/qemu-system-x86_64", "version": "11.1.3", "package": "Debian 1:11.1.3+ds-1"}
+    outdated:
+      description: Whether the guest runs in another QEMU than the installed one.
+      returned: when QEMU answers
+      type: bool
+      sample: true
+    outdated_reasons:
+      description: What is older, in words.
+      returned: when QEMU answers
+      type: list
+      elements: str
+      sample: ["/usr/bin/qemu-system-x86_64 was replaced since the guest's QEMU started"]
+    firmware_outdated_until_reset:
+      description: Whether the guest uses firmware that was replaced on the host. A live update keeps it; a reset of the guest loads the new one.
+      returned: when QEMU answers
+      type: bool
+      sample: false
+    firmware_changed:
+      description: The firmware files that were replaced.
+      returned: when QEMU answers
+      type: list
+      elements: str
+      sample: []
+    ram_blocks:
+      description: All blocks of the guest's memory, those of devices and firmware included.
+      returned: when QEMU answers
+      type: list
+      elements: dict
+      contains:
+        name:
+          description: Name of the RAMBlock.
+          returned: always
+          type: str
+          sample: ram0
+        offset:
+          description: Offset in QEMU's RAM space, in bytes.
+          returned: always
+          type: int
+          sample: 0
+        used:
+          description: Length in use, in bytes.
+          returned: always
+          type: int
+          sample: 268435456
+        total:
+          description: Length that the block may grow to, in bytes.
+          returned: always
+          type: int
+          sample: 268435456
+        page_size:
+          description: Size of its pages, in bytes.
+          returned: always
+          type: int
+          sample: 4096
+        file:
+          description: The file it lies in, as the kernel shows it; empty for anonymous memory.
+          returned: always
+          type: str
+          sample: /dev/shm/hostmem/web1/qemu_back_mem.0+10000000.ram0
+        shared:
+          description: Whether what the guest writes reaches the file.
+          returned: always
+          type: bool
+          sample: true
+    live_update_blockers:
+      description: What keeps a live update from the guest; empty when nothing does.
+      returned: when QEMU answers
+      type: list
+      elements: dict
+      contains:
+        message:
+          description: What is in the way.
+          returned: always
+          type: str
+          sample: The backup job job0 is running.
+        cause:
+          description: Why that blocks.
+          returned: when known
+          type: str
+          sample: A job lives in one QEMU and would be cut off.
+        cure:
+          description: What to do about it.
+          returned: when known
+          type: str
+          sample: Wait for it, or cancel it (job-cancel).
+    definition_pending:
+      description: Whether the guest was started with another definition than the one kept now.
+      returned: when QEMU answers
+      type: bool
+      sample: false
+    followed_disks:
+      description: Images that the guest's disks moved to by snapshots, by the name of the disk.
+      returned: when QEMU answers
+      type: dict
+      sample: {}
+    run_directory:
+      description: Directory of the running generation, with its sockets.
+      returned: when QEMU answers
+      type: str
+      sample: /run/hostmem/web1/gen-3
+    log_directory:
+      description: Directory of the guest's logs, of QEMU and of its consoles.
+      returned: when QEMU answers
+      type: str
+      sample: /var/log/hostmem/web1
+    error:
+      description: Why the guest could not be looked at, or what its silent QEMU was asked in vain.
+      returned: when there was an error
+      type: dict
+      sample: {"message": "There is no guest web1 on this host."}
+error:
+  description: What was wrong as a whole, in parts.
+  returned: when nothing could be asked
+  type: dict
+  sample: {"message": "The runtime is not on this host.", "cure": "Run the role hostmem.qemu.hypervisor on this host."}
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.hostmem.qemu.plugins.module_utils._runtime import Runtime, complaints, runtime_options
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={"names": {"type": "list", "elements": "str"}, **runtime_options()},
+        supports_check_mode=True,
+    )
+    names = module.params["names"]
+    if names is not None and not names:
+        module.exit_json(changed=False, guests=[])
+    results = Runtime(module).run("info", names=names or [])
+    guests = [{key: value for key, value in result.items() if key != "changed"} for result in results]
+    bad = complaints(results)
+    if bad:
+        module.fail_json(msg=bad, guests=guests)
+    module.exit_json(changed=False, guests=guests)
+
+
+if __name__ == "__main__":
+    main()
