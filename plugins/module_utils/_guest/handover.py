@@ -39,12 +39,22 @@ async def set_capabilities(qmp: Qmp, on: bool) -> None:
     )
 
 
+async def end(process: Process, wait: float = 10.0) -> bool:
+    """SIGKILL, and wait until it is gone (seconds), while the updates of other guests go on. True when it is gone."""
+    deadline = time.monotonic() + wait
+    gone = process.kill(0.0)
+    while not gone and time.monotonic() < deadline:
+        await asyncio.sleep(0.002)
+        gone = process.wait_gone(0.0)
+    return gone
+
+
 async def roll_back(paths: GuestPaths, old: Generation, qmp: Qmp, new: Process | None, was_running: bool) -> None:
     """End the new QEMU (if it lives), then let the guest go on in the old one.
 
     :raises HostmemError: the old QEMU cannot be brought to run.
     """
-    if new is not None and not new.kill():
+    if new is not None and not await end(new):
         raise HostmemError(
             f"The new QEMU (process {new.pid}) cannot be killed.",
             cause="It is stuck in the kernel.",
@@ -81,7 +91,7 @@ async def roll_forward(paths: GuestPaths, old: Process, new: Generation, was_run
     :raises HostmemError: the new QEMU does not have the guest.
     """
     make_current(paths, new)
-    if not old.kill():
+    if not await end(old):
         raise HostmemError(
             f"The old QEMU (process {old.pid}) cannot be killed.",
             cause="It is stuck in the kernel.",

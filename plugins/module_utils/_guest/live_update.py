@@ -29,8 +29,8 @@ from .generations import (
     next_number,
     save_record,
 )
-from .handover import roll_back, set_capabilities, set_transfer_mode
-from .inventory import differences, inventory, mapped_file, ram_blocks
+from .handover import end, roll_back, set_capabilities, set_transfer_mode
+from .inventory import differences, inventory, mapped_files, ram_blocks
 from .journal import CONTINUED, HANDOVER, INCOMING, MIGRATING, STARTED, STARTING, Journal
 from .layout import layout
 from .locks import VerbLock, lock_for_next_generation
@@ -217,13 +217,8 @@ class Transfer:
     async def _memory_differences(self, qemu: QemuProcess) -> list[str]:
         """Every block of the definition must lie in the very same file: the same device and inode in both processes."""
         assert self._new_qmp is not None
-        old = {
-            block["name"]: mapped_file(self._old_process.pid, block["address"])
-            for block in await ram_blocks(self._old_qmp)
-        }
-        new = {
-            block["name"]: mapped_file(qemu.process.pid, block["address"]) for block in await ram_blocks(self._new_qmp)
-        }
+        old = mapped_files(self._old_process.pid, await ram_blocks(self._old_qmp))
+        new = mapped_files(qemu.process.pid, await ram_blocks(self._new_qmp))
         return [
             f"RAMBlock {name} lies in {_file_name(old[name])} in the running guest, in {_file_name(new.get(name))} otherwise"
             for name in sorted(old)
@@ -232,9 +227,11 @@ class Transfer:
 
     async def _blocks(self, qemu: QemuProcess) -> list[dict[str, Any]]:
         assert self._new_qmp is not None
+        blocks = await ram_blocks(self._new_qmp)
+        files = mapped_files(qemu.process.pid, blocks)
         return [
-            {**block, "file": mapped_file(qemu.process.pid, block.pop("address"))}
-            for block in await ram_blocks(self._new_qmp)
+            {**{key: value for key, value in block.items() if key != "address"}, "file": files[block["name"]]}
+            for block in blocks
         ]
 
     async def _take(self) -> float:
@@ -302,7 +299,7 @@ class Transfer:
             await self._new_qmp.execute("cont")
         self._write(CONTINUED)
         make_current(self._paths, new)
-        self._old_process.kill()
+        await end(self._old_process)
         pause = await self._pause()
         remember_images(self._paths, self._found.definition, self._found.images)
         await set_transfer_mode(self._new_qmp, "normal", False)

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -67,7 +66,7 @@ def _running(config: Config, name: str) -> dict[str, Any]:
 
 def _ask(config: Config, names: Sequence[str], verb: str, options: dict[str, Any]) -> list[Result]:
     """Leave a numbered request, run systemctl, collect the answers with that number."""
-    token = uuid.uuid4().hex
+    token = os.urandom(16).hex()
     for name in names:
         make_directories(config, guest_paths(config, name))
     # The directories are the unprivileged user's: root writes nothing in them.

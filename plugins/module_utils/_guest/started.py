@@ -19,7 +19,7 @@ from .layout import layout
 from .qemu_process import QemuProcess
 from .qmp import Qmp, connect
 
-_POLL = 0.004
+_POLL = 0.002
 
 
 async def wait_for_socket(qemu: QemuProcess, path: str, deadline: float) -> None:
