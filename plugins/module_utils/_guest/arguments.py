@@ -101,21 +101,16 @@ def disk_device(disk: Disk) -> str:
     return format_options({"id": disk.id, "drive": f"disk-{disk.id}", "bus": bus, "bootindex": disk.boot_index}, driver)
 
 
+def tap_placeholder(nic_id: str) -> str:
+    """Stands for the descriptors of a NIC's tap, which the runtime opens."""
+    return f"@tap-{nic_id}@"
+
+
 def nic_netdev(nic: Nic) -> str:
-    """Value of -netdev. ``queues`` makes QEMU open the tap with IFF_MULTI_QUEUE, so that the next QEMU can open it too."""
+    """Value of -netdev. A tap comes as opened descriptors: the runtime knows which of the NIC's two taps is free."""
     if nic.type == "user":
         return format_options({"id": f"net-{nic.id}"}, "user")
-    return format_options(
-        {
-            "id": f"net-{nic.id}",
-            "ifname": nic.tap,
-            "script": "no",
-            "downscript": "no",
-            "queues": nic.queues,
-            "vhost": False,
-        },
-        "tap",
-    )
+    return format_options({"id": f"net-{nic.id}", "fds": tap_placeholder(nic.id), "vhost": False}, "tap")
 
 
 def nic_device(nic: Nic) -> str:

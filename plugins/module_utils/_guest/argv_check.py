@@ -191,7 +191,7 @@ def _check_nics(definition: Definition, options: list[Option]) -> list[str]:
             problems,
             f"netdev of {nic.id}",
             netdevs.get(f"net-{nic.id}", {}),
-            {key: wanted[key] for key in ("type", "ifname", "queues") if key in wanted},
+            {key: wanted[key] for key in ("type", "fds") if key in wanted},
         )
         _same(
             problems,

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -69,7 +70,7 @@ class Disk:
 
 @dataclass(frozen=True)
 class Nic:
-    """One network interface; a tap is made by the runtime and joined to ``bridge``."""
+    """One network interface; ``tap`` is the base name of its two taps, which the runtime makes and joins to ``bridge``."""
 
     id: str
     type: str
@@ -325,9 +326,11 @@ def _disk(fields: Fields) -> Disk:
 def _nic(fields: Fields, guest: str, number: int) -> Nic:
     kind = fields.choice("type", ("tap", "user"), "tap")
     bridge = fields.text("bridge", "", r"[A-Za-z0-9_.-]{1,15}", "is not an interface name (1 to 15 characters)")
-    # Interface names have 15 characters at most (IFNAMSIZ, linux/if.h).
     tap = fields.text(
-        "tap", _tap_name(guest, number), r"[A-Za-z0-9_.-]{1,15}", "is not an interface name (1 to 15 characters)"
+        "tap",
+        _tap_name(guest, number),
+        r"[A-Za-z0-9_-]{1,13}",
+        "is not a base name for two interfaces (1 to 13 characters)",
     )
     nic = Nic(
         id=fields.text("id", None, IDENTIFIER, "must begin with a letter and have only letters, digits, _ . -"),
@@ -336,29 +339,21 @@ def _nic(fields: Fields, guest: str, number: int) -> Nic:
         tap=tap if kind == "tap" else "",
         mac=fields.text("mac", None).lower(),
         model=fields.text("model", "virtio-net-pci", r"[A-Za-z0-9-]+", "is not a device name"),
-        queues=fields.integer("queues", 2 if kind == "tap" else 1, 1, 256) or 1,
+        queues=fields.integer("queues", 1, 1, 256) or 1,
     )
     fields.finish()
     if nic.mac and (not re.fullmatch(_MAC, nic.mac) or int(nic.mac[:2], 16) & 1):
         fields.fail("mac", f"{nic.mac!r} is not a unicast MAC address like 52:54:00:12:34:56")
-    if kind == "tap" and nic.queues < 2:
-        fields.fail(
-            "queues", "must be at least 2: only a multi-queue tap can be held by the old and the new QEMU at once"
-        )
-    if kind == "tap" and not nic.model.startswith("virtio-net"):
-        fields.fail(
-            "model",
-            f"{nic.model} has a single queue: its tap cannot be held by the old and the new QEMU at once; use virtio-net-pci",
-        )
+    if nic.queues > 1 and (kind != "tap" or not nic.model.startswith("virtio-net")):
+        fields.fail("queues", "more than one needs a tap and a virtio-net model")
     if kind == "user" and (bridge or fields.raw("tap") is not None):
         fields.fail("type", "user has neither bridge nor tap")
     return nic
 
 
 def _tap_name(guest: str, number: int) -> str:
-    """A stable name within 15 characters; long guest names keep their end, where they usually differ."""
-    suffix = f".{number}"
-    return "hm" + guest[-(13 - len(suffix)) :] + suffix
+    """A stable base name; a digest, since interface names have 15 characters at most (IFNAMSIZ, linux/if.h)."""
+    return f"hm{hashlib.sha256(f'{guest}/{number}'.encode()).hexdigest()[:8]}"
 
 
 def _console(fields: Fields) -> Console:

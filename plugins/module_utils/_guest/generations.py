@@ -14,6 +14,7 @@ from typing import Any
 
 from .._host.files import read_json, remove_file, write_json, write_text
 from .._host.processes import Process, command_lines, process
+from .errors import HostmemError
 from .paths import GenerationPaths, GuestPaths
 
 SCHEMA = 1
@@ -28,6 +29,16 @@ class Generation:
     paths: GenerationPaths
     process: Process | None
     record: dict[str, Any]
+
+    @property
+    def alive(self) -> Process:
+        """The process of a generation whose QEMU was found alive.
+
+        :raises HostmemError: it was not.
+        """
+        if self.process is None:
+            raise HostmemError(f"Generation {self.number} has no QEMU.")
+        return self.process
 
     @property
     def number(self) -> int:

@@ -49,14 +49,13 @@ async def information(config: Config, name: str) -> dict[str, Any]:
 
 
 async def _running(config: Config, paths: GuestPaths, guest: StoredGuest, generation: Generation) -> dict[str, Any]:
-    assert generation.process is not None
     try:
         qmp = await connect(generation.paths.qmp)
     except HostmemError as error:
         return {
             "state": "silent",
             "generation": generation.number,
-            "pid": generation.process.pid,
+            "pid": generation.alive.pid,
             "error": error.as_dict(),
         }
     try:
@@ -68,14 +67,13 @@ async def _running(config: Config, paths: GuestPaths, guest: StoredGuest, genera
 async def _facts(
     config: Config, paths: GuestPaths, guest: StoredGuest, generation: Generation, qmp: Qmp
 ) -> dict[str, Any]:
-    assert generation.process is not None
     found = await preflight(config, generation, qmp)
-    reasons = outdated_reasons(found, generation.process)
+    reasons = outdated_reasons(found, generation.alive)
     firmware = outdated_firmware(generation.record.get("firmware", {}))
     return {
         "state": found.status,
         "generation": generation.number,
-        "pid": generation.process.pid,
+        "pid": generation.alive.pid,
         "qemu": {
             "running": {
                 "version": ".".join(str(part) for part in found.running_version),
@@ -87,7 +85,7 @@ async def _facts(
         "outdated_reasons": reasons,
         "firmware_outdated_until_reset": bool(firmware),
         "firmware_changed": firmware,
-        "ram_blocks": await _ram_blocks(qmp, generation.process.pid),
+        "ram_blocks": await _ram_blocks(qmp, generation.alive.pid),
         "live_update_blockers": [blocker.as_dict() for blocker in found.blockers],
         "definition_pending": generation.record.get("definition") != guest.definition.as_dict(),
         "followed_disks": followed_images(paths, guest.definition),

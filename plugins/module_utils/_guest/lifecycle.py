@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from typing import Any
 
@@ -29,6 +30,7 @@ from .generations import (
 from .inventory import inventory
 from .journal import COLD_STARTING, COLD_VERIFIED, Journal
 from .locks import VerbLock, lock_for_cold_start
+from .nics import GuestTaps
 from .paths import GuestPaths, guest_paths
 from .qemu_binary import probe
 from .qemu_process import QemuProcess, fill_placeholders, launch, with_images
@@ -52,12 +54,8 @@ async def start(config: Config, name: str) -> dict[str, Any]:
         await recover_locked(config, paths)
         living = living_generations(paths)
         if living:
-            return {"changed": False, "generation": living[-1].number, "pid": _pid(living[-1])}
+            return {"changed": False, "generation": living[-1].number, "pid": living[-1].alive.pid}
         return await _cold_start(config, paths, guest)
-
-
-def _pid(generation: Generation) -> int:
-    return generation.process.pid if generation.process else 0
 
 
 async def _cold_start(config: Config, paths: GuestPaths, guest: StoredGuest) -> dict[str, Any]:
@@ -67,12 +65,19 @@ async def _cold_start(config: Config, paths: GuestPaths, guest: StoredGuest) -> 
     number = next_number(paths)
     for old in generation_numbers(paths):
         forget_generation(paths, old)
-    lock = lock_for_cold_start(paths)
-    generation = make_generation(paths, number)
-    journal.write(COLD_STARTING, generation=number)
     images = followed_images(paths, guest.definition)
     argv = with_images(guest.argv, images)
-    qemu = launch(guest.definition.qemu, fill_placeholders(argv, generation), generation, lock)
+    lock = lock_for_cold_start(paths)
+    try:
+        journal.write(COLD_STARTING, generation=number)
+        qemu = _launch(paths, guest, number, argv, lock)
+    except BaseException:
+        forget_generation(paths, number)
+        journal.clear()
+        raise
+    finally:
+        os.close(lock)
+    generation = qemu.generation
     try:
         qmp = await wait_for_qmp(qemu, time.monotonic() + START_TIMEOUT)
         blocks = await verify_memory(qmp, qemu, guest.definition)
@@ -86,6 +91,7 @@ async def _cold_start(config: Config, paths: GuestPaths, guest: StoredGuest) -> 
                 "firmware": await firmware_identity(qmp, binary.data_directories),
                 "qemu": binary.as_dict(),
                 "cold_start": True,
+                "tap_slot": 0,
             },
         )
         remember_images(paths, guest.definition, images)
@@ -101,6 +107,16 @@ async def _cold_start(config: Config, paths: GuestPaths, guest: StoredGuest) -> 
         f"Guest {paths.name} started in QEMU {binary.version_text}", guest=paths.name, generation=number, event="start"
     )
     return {"changed": True, "generation": number, "pid": qemu.process.pid, "qemu": binary.as_dict()}
+
+
+def _launch(paths: GuestPaths, guest: StoredGuest, number: int, argv: list[str], lock: int) -> QemuProcess:
+    taps = GuestTaps(guest.definition, 0)
+    try:
+        generation = make_generation(paths, number)
+        filled = fill_placeholders(argv, generation, taps.placeholders())
+        return launch(guest.definition.qemu, filled, generation, [lock, *taps.descriptors])
+    finally:
+        taps.close()
 
 
 def _check_machine(guest: StoredGuest, machines: list[str], version: str) -> None:
@@ -136,8 +152,6 @@ async def stop(config: Config, name: str, timeout: float) -> dict[str, Any]:
 
 
 async def _end(generation: Generation, timeout: float) -> str:
-    process = generation.process
-    assert process is not None
     try:
         qmp = await connect(generation.paths.qmp)
     except HostmemError:
@@ -156,8 +170,6 @@ async def _end(generation: Generation, timeout: float) -> str:
 
 
 async def _end_by_qmp(generation: Generation, qmp: Qmp, timeout: float) -> str:
-    process = generation.process
-    assert process is not None
     try:
         if await qmp.status() == "running" and timeout > 0:
             await qmp.execute("system_powerdown")
@@ -170,10 +182,9 @@ async def _end_by_qmp(generation: Generation, qmp: Qmp, timeout: float) -> str:
 
 
 async def _gone(generation: Generation, timeout: float) -> bool:
-    assert generation.process is not None
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
-        if generation.process.wait_gone(0):
+        if generation.alive.wait_gone(0):
             return True
         await asyncio.sleep(0.05)
-    return not generation.process.alive()
+    return not generation.alive.alive()

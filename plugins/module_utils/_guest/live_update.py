@@ -9,6 +9,7 @@ The steps are those of the journal. Before HANDOVER everything goes back to the 
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from typing import Any
 
 from .._host.files import identity
 from .._host.journald import log_record
-from .._host.processes import Process, open_file_descriptor
+from .._host.processes import open_file_descriptor
+from .comparison import Side, compare
 from .config import Config
 from .disks import remember_images
 from .errors import HostmemError, Refused
@@ -30,10 +32,10 @@ from .generations import (
     save_record,
 )
 from .handover import end, roll_back, set_capabilities, set_transfer_mode
-from .inventory import differences, inventory, mapped_files, ram_blocks
 from .journal import CONTINUED, HANDOVER, INCOMING, MIGRATING, STARTED, STARTING, Journal
 from .layout import layout
 from .locks import VerbLock, lock_for_next_generation
+from .nics import GuestTaps
 from .outdated import outdated_reasons
 from .paths import GuestPaths, guest_paths
 from .preflight import Preflight, preflight
@@ -90,7 +92,6 @@ async def _update_from(config: Config, paths: GuestPaths, old: Generation, optio
 async def _update(
     config: Config, paths: GuestPaths, old: Generation, qmp: Qmp, options: UpdateOptions
 ) -> dict[str, Any]:
-    assert old.process is not None
     if "definition" not in old.record:
         raise Refused(
             f"Guest {paths.name}: the record of its QEMU is missing ({old.paths.record}).", cure="Restart the guest."
@@ -98,7 +99,7 @@ async def _update(
     began = time.monotonic()
     async with UpdateSlot(config, options.parallel):
         found = await preflight(config, old, qmp)
-        reasons = outdated_reasons(found, old.process)
+        reasons = outdated_reasons(found, old.alive)
         if not reasons and not options.force:
             return {"changed": False, "generation": old.number, "reason": "already runs in the installed QEMU"}
         found.refuse()
@@ -112,11 +113,9 @@ class Transfer:
     """One attempt. After a failed one the new QEMU is spent; the next attempt starts another."""
 
     def __init__(self, paths: GuestPaths, found: Preflight, qmp: Qmp, max_pause: float | None) -> None:
-        old = found.generation
-        assert old.process is not None
         self._paths = paths
-        self._old = old
-        self._old_process: Process = old.process
+        self._old = found.generation
+        self._old_process = found.generation.alive
         self._old_qmp = qmp
         self._found = found
         self._max_pause = max_pause if max_pause is not None else found.definition.max_pause
@@ -124,6 +123,8 @@ class Transfer:
         self._journal = Journal(paths)
         self._number = next_number(paths)
         self._argv: list[str] = []
+        self._tap_slot = 1 - int(self._old.record.get("tap_slot", 0))
+        self._taps: GuestTaps | None = None
         self._new_qmp: Qmp | None = None
 
     async def run(self) -> dict[str, Any]:
@@ -141,19 +142,34 @@ class Transfer:
         except BaseException as error:
             await self._give_up(qemu, error)
             raise
+        finally:
+            if self._taps is not None:
+                self._taps.close()
         return await self._finish(qemu)
+
+    @property
+    def _new(self) -> Qmp:
+        """The connection to the new QEMU, once there is one."""
+        if self._new_qmp is None:
+            raise HostmemError("The new QEMU is not connected yet.")
+        return self._new_qmp
 
     def _write(self, step: str) -> None:
         self._journal.write(step, **{"from": self._old.number, "to": self._number, "was_running": self._was_running})
 
     def _launch(self) -> QemuProcess:
+        self._taps = GuestTaps(self._found.definition, self._tap_slot)
         generation = make_generation(self._paths, self._number)
         # The stored arguments are those of the next cold start too, so prealloc stays in them.
         self._argv = with_images(self._old.record["argv"], self._found.images)
-        argv = for_incoming(fill_placeholders(self._argv, generation), self._other_paths())
-        cpr = f'{{"channel-type": "cpr", "addr": {{"transport": "socket", "type": "unix", "path": "{generation.cpr_socket}"}}}}'
-        argv += ["-incoming", "defer", "-incoming", cpr]
-        return launch(self._found.definition.qemu, argv, generation, lock_for_next_generation(self._paths))
+        filled = fill_placeholders(self._argv, generation, self._taps.placeholders())
+        argv = for_incoming(filled, self._other_paths())
+        argv += ["-incoming", "defer", "-incoming", json.dumps(_channel("cpr", generation.cpr_socket))]
+        lock = lock_for_next_generation(self._paths)
+        try:
+            return launch(self._found.definition.qemu, argv, generation, [lock, *self._taps.descriptors])
+        finally:
+            os.close(lock)
 
     def _other_paths(self) -> dict[str, str]:
         """RAM files that have no name (mode=temp), or whose name was taken away: reached through the old QEMU's descriptor.
@@ -189,57 +205,34 @@ class Transfer:
         channels = [_channel("main", generation.main_socket), _channel("cpr", generation.cpr_socket)]
         await self._old_qmp.execute("migrate", channels=channels)
         self._new_qmp = await wait_for_qmp(qemu, deadline)
-        await set_capabilities(self._new_qmp, True)
+        await set_capabilities(self._new, True)
 
     async def _compare(self, qemu: QemuProcess) -> None:
-        """The new QEMU against the old one, both real, while the guest still runs."""
-        assert self._new_qmp is not None
-        new = await inventory(self._new_qmp)
-        found = differences(self._found.live, new)
-        found += await self._memory_differences(qemu)
-        if found:
+        old, new = Side(self._old_qmp, self._old_process), Side(self._new, qemu.process)
+        compared = await compare(old, self._found.live, new)
+        if compared.differences:
             raise Refused(
-                f"The new QEMU for guest {self._paths.name} is not like the running one: " + "; ".join(found) + ".",
-                cause="QEMU does not check this: it would fail while the guest is paused, or lose data without a word.",
+                f"The new QEMU for guest {self._paths.name} is not like the running one: {'; '.join(compared.differences)}.",
+                cause="QEMU would fail to load the guest while it is paused, or lose data without a word.",
                 cure="Undo the change, or restart the guest.",
             )
         record = {
             "definition": self._old.record["definition"],
             "argv": self._argv,
-            "inventory": new,
-            "ram_blocks": await self._blocks(qemu),
+            "inventory": compared.inventory,
+            "ram_blocks": compared.ram_blocks,
             "firmware": self._old.record.get("firmware", {}),
             "qemu": self._found.installed.as_dict(),
             "cold_start": False,
+            "tap_slot": self._tap_slot,
         }
         save_record(qemu.generation, record)
 
-    async def _memory_differences(self, qemu: QemuProcess) -> list[str]:
-        """Every block of the definition must lie in the very same file: the same device and inode in both processes."""
-        assert self._new_qmp is not None
-        old = mapped_files(self._old_process.pid, await ram_blocks(self._old_qmp))
-        new = mapped_files(qemu.process.pid, await ram_blocks(self._new_qmp))
-        return [
-            f"RAMBlock {name} lies in {_file_name(old[name])} in the running guest, in {_file_name(new.get(name))} otherwise"
-            for name in sorted(old)
-            if name and _file_key(old[name]) != _file_key(new.get(name))
-        ]
-
-    async def _blocks(self, qemu: QemuProcess) -> list[dict[str, Any]]:
-        assert self._new_qmp is not None
-        blocks = await ram_blocks(self._new_qmp)
-        files = mapped_files(qemu.process.pid, blocks)
-        return [
-            {**{key: value for key, value in block.items() if key != "address"}, "file": files[block["name"]]}
-            for block in blocks
-        ]
-
     async def _take(self) -> float:
         """From here the guest pauses: the new QEMU opens the main channel. Returns the end of the allowed pause (monotonic)."""
-        assert self._new_qmp is not None
         self._write(INCOMING)
         path = self._paths.generation(self._number).main_socket
-        await self._new_qmp.execute("migrate-incoming", channels=[_channel("main", path)], exit_on_error=False)
+        await self._new.execute("migrate-incoming", channels=[_channel("main", path)], exit_on_error=False)
         if self._was_running and not await self._old_qmp.wait_event(
             lambda event: event.get("event") == "STOP", time.monotonic() + START_TIMEOUT
         ):
@@ -247,11 +240,12 @@ class Transfer:
                 "The old QEMU did not begin the transfer.",
                 cause=f"It did not stop the guest within {START_TIMEOUT:.0f} s.",
             )
+        if self._was_running and self._taps is not None:
+            self._taps.draw_traffic()
         return time.monotonic() + self._max_pause
 
     async def _confirm(self, qemu: QemuProcess, pause_end: float) -> None:
         """Both must say completed, and the new QEMU must be paused: only then does it have the guest."""
-        assert self._new_qmp is not None
         over = ("completed", "failed", "cancelled")
         await self._old_qmp.wait_event(
             lambda event: event.get("event") == "MIGRATION" and event["data"]["status"] in over, pause_end
@@ -266,9 +260,9 @@ class Transfer:
                 cure="Look for load on the host, or allow a longer max_pause.",
                 qemu=qemu.complaint("").qemu,
             )
-        if not await self._new_qmp.wait_event(is_migration_status("completed"), pause_end):
+        if not await self._new.wait_event(is_migration_status("completed"), pause_end):
             raise qemu.complaint("The new QEMU did not finish loading in time.")
-        status = await self._new_qmp.status()
+        status = await self._new.status()
         if status != "paused":
             raise qemu.complaint(f"The new QEMU is {status} after loading, not paused.")
 
@@ -293,30 +287,28 @@ class Transfer:
 
     async def _finish(self, qemu: QemuProcess) -> dict[str, Any]:
         """The guest is the new QEMU's: continue it there, then end the old one, which must never run it again."""
-        assert self._new_qmp is not None
         new = Generation(qemu.generation, qemu.process, {})
         if self._was_running:
-            await self._new_qmp.execute("cont")
+            await self._new.execute("cont")
         self._write(CONTINUED)
         make_current(self._paths, new)
         await end(self._old_process)
         pause = await self._pause()
         remember_images(self._paths, self._found.definition, self._found.images)
-        await set_transfer_mode(self._new_qmp, "normal", False)
-        progress = await vcpu_progress(self._new_qmp, qemu.process) if self._was_running else None
-        await self._new_qmp.close()
+        await set_transfer_mode(self._new, "normal", False)
+        progress = await vcpu_progress(self._new, qemu.process) if self._was_running else None
+        await self._new.close()
         forget_generation(self._paths, self._old.number)
         self._journal.clear()
         return self._report(qemu, pause, progress)
 
     async def _pause(self) -> float | None:
         """Milliseconds from the old QEMU's STOP to the new one's RESUME, by the host's clock in both events."""
-        assert self._new_qmp is not None
         if not self._was_running:
             return None
         stopped = self._old_qmp.event_time("STOP")
-        await self._new_qmp.wait_event(lambda event: event.get("event") == "RESUME", time.monotonic() + 1.0)
-        resumed = self._new_qmp.event_time("RESUME")
+        await self._new.wait_event(lambda event: event.get("event") == "RESUME", time.monotonic() + 1.0)
+        resumed = self._new.event_time("RESUME")
         return round((resumed - stopped) * 1000, 2) if stopped and resumed else None
 
     def _report(self, qemu: QemuProcess, pause: float | None, progress: bool | None) -> dict[str, Any]:
@@ -342,11 +334,3 @@ class Transfer:
 
 def _channel(kind: str, path: str) -> dict[str, Any]:
     return {"channel-type": kind, "addr": {"transport": "socket", "type": "unix", "path": path}}
-
-
-def _file_key(mapped: dict[str, Any] | None) -> tuple[Any, Any] | None:
-    return (tuple(mapped["device"]), mapped["inode"]) if mapped else None
-
-
-def _file_name(mapped: dict[str, Any] | None) -> str:
-    return f"{mapped['path']} (inode {mapped['inode']})" if mapped else "anonymous memory"

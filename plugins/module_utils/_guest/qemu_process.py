@@ -7,9 +7,8 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,14 +56,13 @@ def qemu_output(generation: GenerationPaths) -> str:
     return "\n".join(text for text in (tail(generation.output), tail(generation.debug_log)) if text)
 
 
-def launch(binary: str, argv: list[str], generation: GenerationPaths, lock: int) -> QemuProcess:
+def launch(binary: str, argv: list[str], generation: GenerationPaths, inherited: Sequence[int]) -> QemuProcess:
     """Start QEMU stopped (-S) with a QMP socket of its own.
 
-    :param lock: descriptor of guest.lock, inherited by QEMU and closed here.
+    :param inherited: descriptors that QEMU keeps: of guest.lock and of the taps.
     :raises HostmemError: the program cannot be run.
     """
     words = [binary, *argv, "-S", "-qmp", f"unix:{generation.qmp},server=on,wait=off", "-D", generation.debug_log]
-    os.set_inheritable(lock, True)
     try:
         with open(generation.output, "ab") as output:
             popen = subprocess.Popen(
@@ -73,7 +71,7 @@ def launch(binary: str, argv: list[str], generation: GenerationPaths, lock: int)
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                pass_fds=(lock,),
+                pass_fds=inherited,
                 cwd="/",
                 umask=0o077,
             )
@@ -83,15 +81,20 @@ def launch(binary: str, argv: list[str], generation: GenerationPaths, lock: int)
             cause=str(error),
             cure="Check the package that provides it and the log directory.",
         ) from error
-    finally:
-        os.close(lock)
     started = process(popen.pid)
     return QemuProcess(generation, popen, started or Process(popen.pid, -1))
 
 
-def fill_placeholders(argv: list[str], generation: GenerationPaths) -> list[str]:
-    """Put the generation's directories into stored arguments."""
-    return [word.replace(GENERATION, generation.directory).replace(LOG, generation.log_directory) for word in argv]
+def fill_placeholders(argv: list[str], generation: GenerationPaths, taps: Mapping[str, str]) -> list[str]:
+    """Put the generation's directories and tap descriptors into stored arguments."""
+    values = {GENERATION: generation.directory, LOG: generation.log_directory, **taps}
+    return [_filled(word, values) for word in argv]
+
+
+def _filled(word: str, values: Mapping[str, str]) -> str:
+    for placeholder, value in values.items():
+        word = word.replace(placeholder, value)
+    return word
 
 
 def with_images(argv: list[str], images: Mapping[str, Mapping[str, str]]) -> list[str]:

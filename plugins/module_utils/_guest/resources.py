@@ -15,10 +15,11 @@ from .._host.files import make_directory, remove_file
 from .._host.taps import TapError, ensure_tap, remove_tap
 from .backing_files import apply_absent, apply_present, plan_absent, plan_present
 from .config import Config
-from .definition import Definition
+from .definition import Definition, parse_definition
 from .errors import Refused
-from .generations import qemu_processes
+from .generations import living_generations, qemu_processes
 from .layout import layout
+from .nics import taps
 from .paths import GuestPaths, guest_paths
 from .store import StoredGuest
 
@@ -35,14 +36,16 @@ def make_directories(config: Config, paths: GuestPaths) -> None:
 
 
 def prepare(config: Config, guest: StoredGuest) -> None:
-    """Everything a cold start needs. RAM files with mode=create are empty afterwards. Does nothing to a guest that runs.
+    """Everything a cold start needs. RAM files with mode=create are empty afterwards. For a guest that runs, only its taps.
 
     :raises Refused: with cause and cure; files and taps of other blocks may have been made, which does no harm.
     """
     definition = guest.definition
     paths = guest_paths(config, definition.name)
     make_directories(config, paths)
-    if qemu_processes(paths):
+    living = living_generations(paths)
+    if living:
+        ensure_taps(config, parse_definition(living[-1].record["definition"]))
         return
     placed_blocks = [placed for placed in layout(definition) if placed.block.backing != "memfd"]
     plans = [plan_present(placed, config.user, fresh=True) for placed in placed_blocks if placed.path]
@@ -60,16 +63,15 @@ def ensure_taps(config: Config, definition: Definition) -> bool:
     :raises Refused: ip(8) failed.
     """
     changed = False
-    for nic in definition.nics:
-        if nic.type == "tap":
-            try:
-                changed = ensure_tap(nic.tap, nic.bridge, config.user.name) or changed
-            except (TapError, OSError) as error:
-                raise Refused(
-                    f"The tap {nic.tap} of {nic.id} cannot be made.",
-                    cause=str(error),
-                    cure="Make the bridge, or correct nics in the definition.",
-                ) from error
+    for name, bridge in taps(definition):
+        try:
+            changed = ensure_tap(name, bridge, config.user.name) or changed
+        except (TapError, OSError) as error:
+            raise Refused(
+                f"The tap {name} of guest {definition.name} cannot be made.",
+                cause=str(error),
+                cure="Make the bridge, or correct nics in the definition.",
+            ) from error
     return changed
 
 
@@ -81,10 +83,9 @@ def release(config: Config, definition: Definition) -> None:
     paths = guest_paths(config, definition.name)
     if qemu_processes(paths):
         return
-    for nic in definition.nics:
-        if nic.type == "tap":
-            with suppress(TapError):  # gone already, or somebody else's by now
-                remove_tap(nic.tap)
+    for name, _bridge in taps(definition):
+        with suppress(TapError):  # gone already, or somebody else's by now
+            remove_tap(name)
     for placed in layout(definition):
         if placed.path and placed.block.mode == "create":
             plan = plan_absent(placed)
@@ -98,11 +99,6 @@ def forget(config: Config, name: str) -> None:
     for directory in (paths.run, paths.log, paths.state):
         shutil.rmtree(directory, ignore_errors=True)
     remove_file(paths.definition)
-
-
-def missing_taps(definition: Definition) -> list[str]:
-    """Taps of the definition that do not exist."""
-    return [nic.tap for nic in definition.nics if nic.type == "tap" and not os.path.exists(f"/sys/class/net/{nic.tap}")]
 
 
 def describe(definition: Definition) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 from .._host.files import identity
+from .._host.sockets import listening
 from .definition import Definition
 from .errors import HostmemError
 from .inventory import machine, mapped_file, ram_blocks
@@ -23,11 +24,11 @@ _POLL = 0.002
 
 
 async def wait_for_socket(qemu: QemuProcess, path: str, deadline: float) -> None:
-    """Wait until the socket exists; ``deadline`` as time.monotonic().
+    """Wait until somebody listens on the socket; ``deadline`` as time.monotonic().
 
     :raises HostmemError: QEMU ended first, or the time is over.
     """
-    while not os.path.exists(path):
+    while not listening(path):
         if qemu.exit_status() is not None:
             raise qemu.complaint("The new QEMU ended while starting.")
         if time.monotonic() >= deadline:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -33,6 +34,36 @@ def open_directory(path: str) -> int:
         os.close(current)
         raise
     return current
+
+
+def existing_components(path: str) -> list[tuple[str, os.stat_result]]:
+    """The root, and every existing directory from it to the path, each with what it really is (links followed)."""
+    found = []
+    current = "/"
+    for part in ["", *[part for part in path.split("/") if part]]:
+        current = os.path.join(current, part)
+        try:
+            found.append((current, os.stat(current)))
+        except FileNotFoundError:
+            break
+    return found
+
+
+def overwrite(descriptor: int) -> None:
+    """Write zeros over whatever the file holds, down to the device (where the file system writes in place; btrfs does not)."""
+    zeros = memoryview(bytes(1 << 20))
+    position, size = 0, os.fstat(descriptor).st_size
+    while position < size:
+        try:
+            start = os.lseek(descriptor, position, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                break  # nothing but a hole from here on
+            raise
+        position, end = start, os.lseek(descriptor, start, os.SEEK_HOLE)
+        while position < end:
+            position += os.pwrite(descriptor, zeros[: end - position], position)
+    os.fdatasync(descriptor)
 
 
 def make_directory(path: str, mode: int, uid: int, gid: int) -> bool:

@@ -6,9 +6,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+_NODES = "/sys/devices/system/node"
 _HUGE_PAGES = "/sys/kernel/mm/hugepages"
 
 
@@ -22,6 +25,16 @@ class FileSystem:
     options: tuple[str, ...]
     page_size: int
     device: int
+
+    @property
+    def volatile(self) -> bool:
+        """True when its files live in the host's memory only."""
+        return self.type in ("tmpfs", "ramfs", "hugetlbfs")
+
+    @property
+    def dax(self) -> bool:
+        """True when all its files are mapped without the page cache (mount options ``dax`` and ``dax=always``)."""
+        return "dax" in self.options or "dax=always" in self.options
 
 
 def existing_parent(path: str) -> str:
@@ -78,12 +91,23 @@ def _free_huge_pages(page_size: int, path: str) -> int:
     directory = f"{_HUGE_PAGES}/hugepages-{page_size // 1024}kB"
     try:
         free = _number(f"{directory}/free_hugepages") - _number(f"{directory}/resv_hugepages")
+        # Beyond the pool, the kernel allocates these when they are reserved, so that a shortage shows at once.
+        free += max(0, _number(f"{directory}/nr_overcommit_hugepages") - _number(f"{directory}/surplus_hugepages"))
     except OSError:
         return 0
     state = os.statvfs(path)
     if state.f_blocks:  # the mount has a size limit of its own
         free = min(free, state.f_bavail)
     return free * page_size
+
+
+def free_huge_pages_on_nodes(page_size: int, nodes: Sequence[int]) -> int:
+    """Bytes in free huge pages of these NUMA nodes."""
+    total = 0
+    for node in nodes:
+        with contextlib.suppress(OSError):  # no such node, or no such pool
+            total += _number(f"{_NODES}/node{node}/hugepages/hugepages-{page_size // 1024}kB/free_hugepages")
+    return total * page_size
 
 
 def _number(path: str) -> int:

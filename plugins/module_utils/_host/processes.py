@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import re
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -149,6 +151,43 @@ def processes_mapping(device: int, inode: int) -> list[int]:
         if entry.isdigit() and any(item.inode == inode and item.device == wanted for item in mappings(int(entry))):
             found.append(int(entry))
     return found
+
+
+def processes_mapping_file(path: str) -> list[int]:
+    """PIDs of all processes (that we may look at) which map the file of this path."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        return processes_mapping(_device_in_maps(descriptor, found), found.st_ino)
+    finally:
+        os.close(descriptor)
+
+
+def _device_in_maps(descriptor: int, found: os.stat_result) -> int:
+    """The device that /proc/PID/maps shows for a file, seen by mapping it: another than st_dev on btrfs and overlayfs."""
+
+    def shown() -> Counter[tuple[int, int]]:
+        return Counter(item.device for item in mappings(os.getpid()) if item.inode == found.st_ino)
+
+    before = shown()
+    try:
+        with mmap.mmap(descriptor, min(found.st_size, mmap.PAGESIZE), flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ):
+            new = shown() - before
+    except (OSError, ValueError):
+        return found.st_dev  # empty, or huge pages, where the two are the same
+    return os.makedev(*next(iter(new))) if new else found.st_dev
+
+
+def mapped_files(device: int, prefix: str) -> list[os.stat_result]:
+    """The files on a device that processes map and whose names begin with ``prefix``; unlinked ones too; each once."""
+    wanted = (os.major(device), os.minor(device))
+    found: dict[int, os.stat_result] = {}
+    for entry in os.listdir("/proc"):
+        for item in mappings(int(entry)) if entry.isdigit() else []:
+            if item.device == wanted and item.inode not in found and os.path.basename(item.path).startswith(prefix):
+                with contextlib.suppress(OSError):
+                    found[item.inode] = os.stat(f"/proc/{entry}/map_files/{item.start:x}-{item.end:x}")
+    return list(found.values())
 
 
 def open_file_descriptor(pid: int, device: int, inode: int) -> int | None:

@@ -34,6 +34,22 @@ def find_user(name: str, group: str) -> User:
     return User(name, pwd.getpwnam(name).pw_uid, grp.getgrnam(group).gr_gid, group)
 
 
+def user_name(uid: int) -> str:
+    """The user's name, or the number when there is none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def group_name(gid: int) -> str:
+    """The group's name, or the number when there is none."""
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
+
+
 def run_as(user: User, function: Callable[[], Any]) -> Any:
     """Call the function in a child process that has become the user for good; its result comes back as JSON.
 
