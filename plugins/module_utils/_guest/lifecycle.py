@@ -160,9 +160,9 @@ async def _end(generation: Generation, timeout: float) -> str:
     if qmp is not None:
         how = await _end_by_qmp(generation, qmp, timeout)
         await qmp.close()
-    if not process.kill():
+    if not generation.alive.kill():
         raise HostmemError(
-            f"QEMU (process {process.pid}) cannot be killed.",
+            f"QEMU (process {generation.alive.pid}) cannot be killed.",
             cause="It is stuck in the kernel.",
             cure="See the kernel's log (dmesg).",
         )
