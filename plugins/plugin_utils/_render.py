@@ -51,12 +51,13 @@ def render_argv(definition: Definition, templates: Sequence[str] = ()) -> list[s
         undefined=StrictUndefined,
         autoescape=False,
         trim_blocks=True,
+        keep_trailing_newline=True,
         lstrip_blocks=True,
     )  # no HTML anywhere near: escaping would change the arguments
     environment.filters.update({f"hostmem.qemu.{name}": function for name, function in TEMPLATE_FILTERS.items()})
     text = environment.get_template(MAIN_TEMPLATE).render(
         guest=definition, agent_chardev=arguments.agent_chardev(), vnc_display=arguments.vnc_display()
     )
-    argv = [line for line in text.split("\n") if line.strip()]
+    argv = [line for line in text.split("\n") if line]
     check_argv(definition, argv)
     return argv

@@ -15,27 +15,16 @@ from .command_line import Option, parse_command_line
 from .definition import Definition
 from .errors import DefinitionError
 from .layout import layout
+from .permitted import forbidden_reason
 from .qemu_options import parse_options
 
-_RUNTIME = (
-    "qmp",
-    "qmp-pretty",
-    "pidfile",
-    "S",
-    "incoming",
-    "daemonize",
-    "D",
-    "mem-path",
-    "mem-prealloc",
-    "preconfig",
-    "snapshot",
-    "loadvm",
-    "readconfig",
-    "M",
-    "runas",
-    "chroot",
-)
 _ONCE = ("machine", "m", "name", "smp", "cpu")
+_FLAGS = ("nodefaults", "no-user-config", "only-migratable")
+# Options of the definition, each held against it below; every other one must be permitted by itself.
+_RENDERED = frozenset((*_ONCE, *_FLAGS, "sandbox", "object", "numa", "kernel", "initrd", "append", "vnc", "netdev"))
+# What a template may add to a memory backend: it changes how QEMU fills or shows the memory, not where it lies.
+_FREE_MEMORY_KEYS = frozenset(("merge", "dump", "prealloc-threads", "prealloc-context"))
+_TOPOLOGY_KEYS = frozenset(("sockets", "dies", "clusters", "modules", "cores", "threads"))
 
 
 def check_argv(definition: Definition, argv: Any) -> None:
@@ -46,186 +35,191 @@ def check_argv(definition: Definition, argv: Any) -> None:
     if not isinstance(argv, list) or not all(isinstance(word, str) for word in argv):
         raise DefinitionError(["argv: must be a list of texts"])
     try:
-        options = parse_command_line(argv)
-        problems = _problems(definition, options)
+        problems = _Check(definition, parse_command_line(argv)).run()
     except ValueError as error:
-        problems = [f"argv: {error}"]
+        problems = [str(error)]
     if problems:
-        raise DefinitionError(problems)
+        raise DefinitionError([f"argv: {problem}" for problem in problems])
 
 
-def _problems(definition: Definition, options: list[Option]) -> list[str]:
-    return [
-        *_check_runtime(options),
-        *_check_machine(definition, options),
-        *_check_memory(definition, options),
-        *_check_numa(definition, options),
-        *_check_disks(definition, options),
-        *_check_nics(definition, options),
-        *_check_sockets(options),
-        *_check_contained(definition, options),
-    ]
+class _Check:
+    """One comparison; every method adds what it finds to ``problems``."""
 
+    def __init__(self, definition: Definition, options: list[Option]) -> None:
+        self._definition = definition
+        self._options = options
+        self.problems: list[str] = []
 
-def _values(options: list[Option], *names: str) -> list[str]:
-    return [option.value for option in options if option.name in names]
+    def run(self) -> list[str]:
+        self._check_permitted()
+        self._check_counts()
+        self._check_machine()
+        self._check_memory()
+        self._check_numa()
+        self._check_boot()
+        self._check_disks()
+        self._check_nics()
+        self._check_consoles()
+        self._check_further()
+        return self.problems
 
+    def _values(self, name: str) -> list[str]:
+        return [option.value for option in self._options if option.name == name]
 
-def _check_runtime(options: list[Option]) -> list[str]:
-    problems = [f"argv: -{option.name} belongs to the runtime" for option in options if option.name in _RUNTIME]
-    for name in _ONCE:
-        count = len(_values(options, name))
-        if count != 1:
-            problems.append(f"argv: -{name} must be there once, not {count} times")
-    for flag in ("nodefaults", "no-user-config", "only-migratable"):
-        if not any(option.name == flag for option in options):
-            problems.append(f"argv: -{flag} is missing")
-    return problems
+    def _parsed(self, name: str, implied: str) -> list[dict[str, str]]:
+        return [parse_options(value, implied) for value in self._values(name)]
 
+    def _same(self, what: str, got: dict[str, str], wanted: dict[str, str]) -> None:
+        for key, value in wanted.items():
+            if got.get(key) != value:
+                self.problems.append(f"{what}: {key} is {got.get(key)!r}, the definition says {value!r}")
 
-def _same(problems: list[str], what: str, got: dict[str, str], wanted: dict[str, str]) -> None:
-    for key, value in wanted.items():
-        if got.get(key) != value:
-            problems.append(f"argv: {what}: {key} is {got.get(key)!r}, the definition says {value!r}")
+    def _only(self, what: str, got: dict[str, str], allowed: set[str]) -> None:
+        for key in sorted(set(got) - allowed):
+            self.problems.append(f"{what}: {key}={got[key]} is not in the definition")
 
+    def _check_permitted(self) -> None:
+        for option in self._options:
+            if option.name not in _RENDERED:
+                reason = forbidden_reason(option)
+                if reason:
+                    self.problems.append(f"{option} {reason}")
 
-def _check_machine(definition: Definition, options: list[Option]) -> list[str]:
-    problems: list[str] = []
-    wanted = parse_options(arguments.machine_options(definition), "type")
-    for value in _values(options, "machine"):
-        got = parse_options(value, "type")
-        _same(problems, "-machine", got, wanted)
-        if "memory-backend" in got and "memory-backend" not in wanted:
-            problems.append("argv: -machine: memory-backend contradicts the NUMA nodes of the definition")
-    for value in _values(options, "m"):
-        _same(problems, "-m", parse_options(value, "size"), parse_options(arguments.memory_options(definition), "size"))
-    for value in _values(options, "name"):
-        _same(problems, "-name", parse_options(value, "guest"), {"guest": definition.name})
-    for value in _values(options, "smp"):
-        _same(problems, "-smp", parse_options(value, "cpus"), {"cpus": str(definition.cpus)})
-    for value in _values(options, "cpu"):
-        if value != definition.cpu_model:
-            problems.append(f"argv: -cpu is {value!r}, the definition says {definition.cpu_model!r}")
-    return problems
+    def _check_counts(self) -> None:
+        for name in _ONCE:
+            count = len(self._values(name))
+            if count != 1:
+                self.problems.append(f"-{name} must be there once, not {count} times")
+        for flag in _FLAGS:
+            if not any(option.name == flag for option in self._options):
+                self.problems.append(f"-{flag} is missing")
+        if [parse_options(value, "enable").get("enable") for value in self._values("sandbox")] != ["on"]:
+            self.problems.append("-sandbox on is missing")
 
+    def _check_machine(self) -> None:
+        definition = self._definition
+        wanted = parse_options(arguments.machine_options(definition), "type")
+        for got in self._parsed("machine", "type"):
+            self._same("-machine", got, wanted)
+            if "memory-backend" in got and "memory-backend" not in wanted:
+                self.problems.append("-machine: memory-backend contradicts the NUMA nodes of the definition")
+        memory = parse_options(arguments.memory_options(definition), "size")
+        for got in self._parsed("m", "size"):
+            self._same("-m", got, memory)
+            self._only("-m", got, set(memory))
+        for got in self._parsed("name", "guest"):
+            self._same("-name", got, {"guest": definition.name})
+        for got in self._parsed("smp", "cpus"):
+            self._same("-smp", got, {"cpus": str(definition.cpus)})
+            self._only("-smp", got, {"cpus", *_TOPOLOGY_KEYS})
+        for value in self._values("cpu"):
+            if value != definition.cpu_model:
+                self.problems.append(f"-cpu is {value!r}, the definition says {definition.cpu_model!r}")
 
-def _check_memory(definition: Definition, options: list[Option]) -> list[str]:
-    problems: list[str] = []
-    found = [parse_options(value, "qom-type") for value in _values(options, "object")]
-    found = [item for item in found if item.get("qom-type", "").startswith("memory-backend")]
-    wanted = {
-        placed.block.id: parse_options(arguments.memory_object(placed), "qom-type") for placed in layout(definition)
-    }
-    if [item.get("id") for item in found] != list(wanted):
-        problems.append(
-            f"argv: memory backends are {[item.get('id') for item in found]}, the definition says {list(wanted)} in this order"
-        )
-    for item in found:
-        expected = wanted.get(item.get("id", ""))
-        if expected is not None:
-            _same(problems, f"memory backend {item.get('id')}", item, expected)
-        if item.get("discard-data") == "on":
-            problems.append(
-                f"argv: memory backend {item.get('id')}: discard-data=on lets the old QEMU punch the file under the new one"
-            )
-        if item.get("readonly") == "on" or item.get("reserve") == "off":
-            problems.append(
-                f"argv: memory backend {item.get('id')}: readonly=on and reserve=off are not for a guest's RAM"
-            )
-    return problems
-
-
-def _check_numa(definition: Definition, options: list[Option]) -> list[str]:
-    found = [parse_options(value, "type") for value in _values(options, "numa")]
-    given = Counter(item["memdev"] for item in found if "memdev" in item)
-    wanted = Counter(block.id for block in definition.blocks if block.numa_node is not None)
-    if given != wanted:
-        return [
-            f"argv: -numa uses the memory backends {sorted(given.elements())}, the definition says {sorted(wanted.elements())}"
+    def _check_memory(self) -> None:
+        found = [
+            item for item in self._parsed("object", "qom-type") if item.get("qom-type", "").startswith("memory-backend")
         ]
-    nodes = {item["memdev"]: item.get("nodeid") for item in found if "memdev" in item}
-    return [
-        f"argv: -numa: backend {block.id} is node {nodes[block.id]}, the definition says {block.numa_node}"
-        for block in definition.blocks
-        if block.numa_node is not None and nodes[block.id] != str(block.numa_node)
-    ]
+        wanted = {
+            placed.block.id: parse_options(arguments.memory_object(placed), "qom-type")
+            for placed in layout(self._definition)
+        }
+        if [item.get("id") for item in found] != list(wanted):
+            names = [item.get("id") for item in found]
+            self.problems.append(f"memory backends are {names}, the definition says {list(wanted)} in this order")
+        for item in found:
+            expected = wanted.get(item.get("id", ""))
+            if expected is not None:
+                what = f"memory backend {item.get('id')}"
+                self._same(what, item, expected)
+                self._only(what, item, {*expected, *_FREE_MEMORY_KEYS})
 
-
-def _check_disks(definition: Definition, options: list[Option]) -> list[str]:
-    problems: list[str] = []
-    nodes: dict[str, dict[str, Any]] = {}
-    for value in _values(options, "blockdev"):
-        if not value.startswith("{"):
-            problems.append("argv: -blockdev must be JSON, so that the runtime can follow snapshots")
-            continue
-        node = json.loads(value)
-        nodes[node.get("node-name", "")] = node
-    devices = [parse_options(value, "driver") for value in _values(options, "device")]
-    for disk in definition.disks:
-        node = nodes.get(f"disk-{disk.id}", {})
-        wanted = arguments.blockdev(disk)
-        if node.get("file", {}).get("filename") != disk.path or node.get("driver") != disk.format:
-            problems.append(
-                f"argv: disk {disk.id}: no -blockdev with node-name disk-{disk.id}, driver {disk.format} and file {disk.path}"
-            )
-        elif node.get("read-only") != wanted["read-only"]:
-            problems.append(
-                f"argv: disk {disk.id}: read-only is {node.get('read-only')!r}, the definition says {disk.read_only}"
-            )
-        if not any(device.get("drive") == f"disk-{disk.id}" and device.get("id") == disk.id for device in devices):
-            problems.append(f"argv: disk {disk.id}: no -device with id {disk.id} and drive disk-{disk.id}")
-    return problems
-
-
-def _check_nics(definition: Definition, options: list[Option]) -> list[str]:
-    problems: list[str] = []
-    netdevs = {
-        item.get("id", ""): item for item in (parse_options(value, "type") for value in _values(options, "netdev"))
-    }
-    devices = {
-        item.get("id", ""): item for item in (parse_options(value, "driver") for value in _values(options, "device"))
-    }
-    for nic in definition.nics:
-        wanted = parse_options(arguments.nic_netdev(nic), "type")
-        _same(
-            problems,
-            f"netdev of {nic.id}",
-            netdevs.get(f"net-{nic.id}", {}),
-            {key: wanted[key] for key in ("type", "fds") if key in wanted},
+    def _check_numa(self) -> None:
+        given = Counter(
+            f"{item['memdev']} as node {item.get('nodeid')}"
+            for item in self._parsed("numa", "type")
+            if "memdev" in item
         )
-        _same(
-            problems,
-            f"device of {nic.id}",
-            devices.get(nic.id, {}),
-            {"driver": nic.model, "mac": nic.mac, "netdev": f"net-{nic.id}"},
+        wanted = Counter(
+            f"{block.id} as node {block.numa_node}" for block in self._definition.blocks if block.numa_node is not None
         )
-    return problems
+        if given != wanted:
+            self.problems.append(
+                f"-numa has {sorted(given.elements())}, the definition says {sorted(wanted.elements())}"
+            )
+
+    def _check_boot(self) -> None:
+        kernel = self._definition.kernel
+        wanted = {"kernel": kernel.image, "initrd": kernel.initrd, "append": kernel.cmdline} if kernel else {}
+        for name in ("kernel", "initrd", "append"):
+            expected = [wanted[name]] if wanted.get(name) else []
+            if self._values(name) != expected:
+                self.problems.append(f"-{name} is {self._values(name)}, the definition says {expected}")
+
+    def _check_disks(self) -> None:
+        nodes = {}
+        for value in self._values("blockdev"):
+            if value.startswith("{"):
+                node = json.loads(value)
+                nodes[node.get("node-name", "")] = node
+        devices = self._parsed("device", "driver")
+        for disk in self._definition.disks:
+            name = f"disk-{disk.id}"
+            for problem in _node_problems(nodes.get(name, {}), arguments.blockdev(disk)):
+                self.problems.append(f"disk {disk.id}: -blockdev {name}: {problem}")
+            if not any(device.get("drive") == name and device.get("id") == disk.id for device in devices):
+                self.problems.append(f"disk {disk.id}: no -device with id {disk.id} and drive {name}")
+
+    def _check_nics(self) -> None:
+        netdevs = {item.get("id", ""): item for item in self._parsed("netdev", "type")}
+        devices = {item.get("id", ""): item for item in self._parsed("device", "driver")}
+        ours = {f"net-{nic.id}" for nic in self._definition.nics}
+        for option in self._options:
+            if option.name == "netdev" and parse_options(option.value, "type").get("id") not in ours:
+                reason = forbidden_reason(option)
+                if reason:
+                    self.problems.append(f"{option} {reason}")
+        for nic in self._definition.nics:
+            wanted = parse_options(arguments.nic_netdev(nic), "type")
+            got = netdevs.get(f"net-{nic.id}", {})
+            self._same(f"netdev of {nic.id}", got, {key: wanted[key] for key in ("type", "fds") if key in wanted})
+            self._only(f"netdev of {nic.id}", got, {*wanted, "vhost", "net", "host", "ipv6", "restrict", "dns"})
+            identity = {"driver": nic.model, "mac": nic.mac, "netdev": f"net-{nic.id}"}
+            self._same(f"device of {nic.id}", devices.get(nic.id, {}), identity)
+
+    def _check_consoles(self) -> None:
+        definition = self._definition
+        chardevs = {item.get("id", ""): item for item in self._parsed("chardev", "backend")}
+        devices = {item.get("id", ""): item for item in self._parsed("device", "driver")}
+        wanted = [(console.id, arguments.console_chardev(console)) for console in definition.consoles]
+        if definition.guest_agent:
+            wanted.append(("qga", arguments.agent_chardev()))
+        for identifier, value in wanted:
+            name = f"chr-{identifier}"
+            self._same(f"chardev {name}", chardevs.get(name, {}), parse_options(value, "backend"))
+            self._same(f"device {identifier}", devices.get(identifier, {}), {"chardev": name})
+        expected = [arguments.vnc_display()] if definition.vnc else []
+        if self._values("vnc") != expected:
+            self.problems.append(f"-vnc is {self._values('vnc')}, the definition says {expected}")
+        if definition.video != "none" and "video" not in devices:
+            self.problems.append("no -device with id video")
+
+    def _check_further(self) -> None:
+        present = Counter((option.name, option.value) for option in self._options)
+        further = parse_command_line(self._definition.arguments)
+        missing = Counter((option.name, option.value) for option in further) - present
+        for name, value in missing.elements():
+            self.problems.append(f"the definition's argument -{name} {value} is missing")
 
 
-def _check_sockets(options: list[Option]) -> list[str]:
+def _node_problems(got: Any, wanted: dict[str, Any]) -> list[str]:
+    """Every key of the definition's block node must be there with its value; a template may add others."""
+    if not isinstance(got, dict):
+        return [f"{got!r} is not the node of the definition's file"]
     problems = []
-    for value in _values(options, "chardev"):
-        item = parse_options(value, "backend")
-        if (
-            item.get("backend") == "socket"
-            and item.get("server") == "on"
-            and arguments.GENERATION not in item.get("path", "")
-        ):
-            problems.append(
-                f"argv: chardev {item.get('id')}: its socket must lie under {arguments.GENERATION}/, as the old QEMU unlinks it"
-            )
-        if item.get("backend") == "file" and item.get("append") != "on":
-            problems.append(
-                f"argv: chardev {item.get('id')}: append=on is missing, the next QEMU would truncate the file"
-            )
+    for key, value in wanted.items():
+        if isinstance(value, dict):
+            problems += [f"{key}: {problem}" for problem in _node_problems(got.get(key, {}), value)]
+        elif got.get(key) != value:
+            problems.append(f"{key} is {got.get(key)!r}, the definition says {value!r}")
     return problems
-
-
-def _check_contained(definition: Definition, options: list[Option]) -> list[str]:
-    present = Counter((option.name, option.value) for option in options)
-    try:
-        further = parse_command_line(definition.arguments)
-    except ValueError:
-        return []
-    missing = Counter((option.name, option.value) for option in further) - present
-    return [f"argv: the definition's argument -{name} {value} is missing" for name, value in missing.elements()]

@@ -62,7 +62,9 @@ def check_space(demands: list[Demand]) -> None:
 def _check_system(demands: list[Demand]) -> None:
     system = demands[0].system
     needed = sum(demand.needed for demand in demands)
-    free = free_space(system.mount_point or demands[0].placed.block.directory) + sum(demand.gained for demand in demands)
+    free = free_space(system.mount_point or demands[0].placed.block.directory) + sum(
+        demand.gained for demand in demands
+    )
     # hugetlbfs reserves when it is mapped, so what running guests may still touch is not free any more.
     promised = 0 if system.type == "hugetlbfs" else _promised(demands, system.device)
     if needed and needed > free - promised:

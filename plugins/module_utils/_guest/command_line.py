@@ -12,7 +12,7 @@ from dataclasses import dataclass
 _FLAGS = frozenset(
     (
         "S", "daemonize", "enable-kvm", "full-screen", "h", "help", "mem-prealloc", "no-reboot", "no-shutdown", "no-user-config",
-        "nodefaults", "nographic", "no-fd-bootchk", "no-hpet", "no-acpi", "only-migratable", "preconfig", "singlestep", "snapshot", "usb", "version", "win2k-hack", "xen-attach", "xen-domid-restrict",
+        "nodefaults", "nographic", "no-fd-bootchk", "no-hpet", "no-acpi", "only-migratable", "s", "enable-sync-profile", "preconfig", "singlestep", "snapshot", "usb", "version", "win2k-hack", "xen-attach", "xen-domid-restrict",
     )
 )  # fmt: skip
 

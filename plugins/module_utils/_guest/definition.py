@@ -13,14 +13,19 @@ from typing import Any
 
 from .errors import DefinitionError
 from .fields import Fields
-from .forbidden import forbidden_arguments
+from .permitted import forbidden_arguments
 from .sizes import format_size
 
 SCHEMA = 1
 NAME = r"[a-z0-9][a-z0-9_-]{0,31}"
-IDENTIFIER = r"[A-Za-z][A-Za-z0-9_.-]{0,31}"
+# A disk's block node is called disk-ID, and node names have 31 characters at most (QEMU block.c).
+IDENTIFIER = r"[A-Za-z][A-Za-z0-9_.-]{0,25}"
 _VERSIONED_MACHINE = r"[A-Za-z0-9-]+-\d+\.\d+"
 _MAC = r"[0-9a-f]{2}(:[0-9a-f]{2}){5}"
+
+# Identifiers that the templates and the runtime use themselves.
+_RESERVED = ("qga", "vnc", "video", "scsi0", "virtio-serial0", "qmp", "cpr", "main")
+_SERIAL_PORTS = 4
 
 BACKINGS = ("tmpfs", "file", "memfd", "hugetlbfs")
 _DEFAULT_DIRECTORY = {"tmpfs": "/dev/shm/hostmem", "hugetlbfs": "/dev/hugepages/hostmem"}
@@ -149,7 +154,7 @@ def parse_definition(data: Any) -> Definition:
     """
     problems: list[str] = []
     top = Fields(data, "", problems)
-    if (top.raw("schema") or SCHEMA) != SCHEMA:
+    if top.raw("schema") is not None and (type(top.raw("schema")) is not int or top.raw("schema") != SCHEMA):
         top.fail("schema", f"{top.raw('schema')!r} is not the schema this version reads ({SCHEMA})")
     name = top.text("name", None, NAME, "must be 1 to 32 of a-z 0-9 _ -, beginning with a letter or digit")
     definition = Definition(
@@ -189,12 +194,14 @@ def _machine(top: Fields) -> str:
 
 
 def _cpu(top: Fields) -> dict[str, Any]:
-    fields = Fields(top.raw("cpu") or {}, "cpu", top.problems)
+    fields = Fields({} if top.raw("cpu") is None else top.raw("cpu"), "cpu", top.problems)
     model = fields.text(
         "model", "host" if top.raw("accel") in (None, "kvm") else "qemu64", r"[A-Za-z0-9_.+=,-]+", "is not a CPU model"
     )
     count = fields.integer("count", 1, 1, 4096)
     fields.finish()
+    if model.split(",")[0] == "host" and top.raw("accel") == "tcg":
+        fields.fail("model", "host needs accel kvm: name a model such as qemu64 or max")
     return {"cpu_model": model, "cpus": count or 1}
 
 
@@ -299,7 +306,7 @@ def _check_backing(block: MemoryBlock, fields: Fields) -> None:
 
 def _check_block_size(block: MemoryBlock, fields: Fields) -> None:
     step = block.page_size or 4096
-    if block.page_size is not None and (step & (step - 1) or step < 4096):
+    if block.page_size is not None and (step & (step - 1) or step <= 4096):
         fields.fail("page_size", f"{format_size(step)} is not a page size")
     elif block.size % step:
         fields.fail("size", f"{format_size(block.size)} is not a multiple of the page size {format_size(step)}")
@@ -388,7 +395,7 @@ def _arguments(top: Fields) -> list[str]:
 
 
 def _check_whole(definition: Definition, top: Fields) -> None:
-    seen: dict[str, str] = {"qga": "guest_agent", "vnc": "vnc", "video": "video"}
+    seen = dict.fromkeys(_RESERVED, "the collection's own devices and sockets")
     identifiers = {
         "memory.blocks": [block.id for block in definition.blocks],
         "disks": [disk.id for disk in definition.disks],
@@ -405,9 +412,15 @@ def _check_whole(definition: Definition, top: Fields) -> None:
         values = [getattr(nic, field_name) for nic in definition.nics if getattr(nic, field_name)]
         for value in sorted({value for value in values if values.count(value) > 1}):
             top.problems.append(f"nics: {field_name} {value} is given twice")
-    paths = [disk.path for disk in definition.disks if not disk.read_only]
-    for path in sorted({path for path in paths if paths.count(path) > 1}):
-        top.problems.append(f"disks: {path} is written by two disks")
+    written = {disk.path for disk in definition.disks if not disk.read_only}
+    paths = [disk.path for disk in definition.disks]
+    for path in sorted(path for path in written if paths.count(path) > 1):
+        top.problems.append(f"disks: {path} is written by one disk and used by another")
+    boot = [disk.boot_index for disk in definition.disks if disk.boot_index is not None]
+    for index in sorted({index for index in boot if boot.count(index) > 1}):
+        top.problems.append(f"disks: boot_index {index} is given twice")
+    if sum(console.type == "serial" for console in definition.consoles) > _SERIAL_PORTS:
+        top.problems.append(f"consoles: a machine has {_SERIAL_PORTS} serial ports; use type virtio for more")
     _check_nodes(definition, top)
 
 

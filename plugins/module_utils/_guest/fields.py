@@ -52,7 +52,7 @@ class Fields:
             self.fail(name, f"must be a non-empty text, not {value!r}")
             return default or ""
         value = str(value)
-        if "\n" in value or "\0" in value:
+        if any(char in value for char in "\n\r\0"):
             self.fail(name, "has a line break or NUL, which no QEMU argument may contain")
         elif pattern and not re.fullmatch(pattern, value):
             self.fail(name, f"{value!r} {hint or 'does not match ' + pattern}")

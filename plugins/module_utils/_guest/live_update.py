@@ -104,7 +104,12 @@ async def _update(
             return {"changed": False, "generation": old.number, "reason": "already runs in the installed QEMU"}
         found.refuse()
         if options.check:
-            return {"changed": True, "generation": old.number, "reason": "; ".join(reasons) or "forced"}
+            return {
+                "changed": True,
+                "generation": old.number,
+                "reason": "; ".join(reasons) or "forced",
+                **_both_qemus(found, old.number, next_number(paths)),
+            }
         result = await Transfer(paths, found, qmp, options.max_pause).run()
     return {**result, "reason": "; ".join(reasons) or "forced", "total_ms": round((time.monotonic() - began) * 1000, 1)}
 
@@ -326,10 +331,18 @@ class Transfer:
             "generation": self._number,
             "pid": qemu.process.pid,
             "pause_ms": pause,
-            "from": {"generation": self._old.number, "version": old, "package": self._found.running_package},
-            "to": {"generation": self._number, "version": new.version_text, "package": new.package},
+            **_both_qemus(self._found, self._old.number, self._number),
             "vcpu_progress": progress,
         }
+
+
+def _both_qemus(found: Preflight, old: int, new: int) -> dict[str, Any]:
+    """Which QEMU the guest leaves, and which it goes to, for results."""
+    running = ".".join(str(part) for part in found.running_version)
+    return {
+        "from": {"generation": old, "version": running, "package": found.running_package},
+        "to": {"generation": new, "version": found.installed.version_text, "package": found.installed.package},
+    }
 
 
 def _channel(kind: str, path: str) -> dict[str, Any]:

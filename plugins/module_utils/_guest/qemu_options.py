@@ -37,6 +37,11 @@ def format_options(options: Mapping[str, Any], first: str = "") -> str:
     return ",".join(parts)
 
 
+def is_on(value: str | None) -> bool:
+    """What QEMU takes for a true boolean (qapi_bool_parse())."""
+    return value in ("on", "yes", "true", "y")
+
+
 def split_options(text: str) -> list[str]:
     """Split at single commas and undouble the others."""
     parts = [""]

@@ -47,13 +47,7 @@ def prepare(config: Config, guest: StoredGuest) -> None:
     if living:
         ensure_taps(config, parse_definition(living[-1].record["definition"]))
         return
-    placed_blocks = [placed for placed in layout(definition) if placed.block.backing != "memfd"]
-    plans = [plan_present(placed, config.user, fresh=True) for placed in placed_blocks if placed.path]
-    for plan in plans:
-        apply_present(plan, config.user)
-    for placed in placed_blocks:
-        if not placed.path:  # mode=temp: QEMU makes its unlinked file in the directory
-            make_directory(placed.block.directory, 0o700, config.user.uid, config.user.gid)
+    apply_present(plan_present(layout(definition), config.user, fresh=True), config.user)
     ensure_taps(config, definition)
 
 
@@ -88,7 +82,7 @@ def release(config: Config, definition: Definition) -> None:
             remove_tap(name)
     for placed in layout(definition):
         if placed.path and placed.block.mode == "create":
-            plan = plan_absent(placed)
+            plan = plan_absent([placed])
             if plan.changed:
                 apply_absent(plan)
 

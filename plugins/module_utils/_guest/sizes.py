@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SIZE = re.compile(r"^(\d+)\s*([KMGT]?)(?:i?B)?$", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]+)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 
 
 def parse_size(value: int | str) -> int:
@@ -22,7 +22,7 @@ def parse_size(value: int | str) -> int:
     if isinstance(value, int):
         size = value
     else:
-        match = _SIZE.match(str(value).strip())
+        match = _SIZE.fullmatch(str(value))
         if match is None:
             raise ValueError(f"{value!r} is not a size like 268435456, 256M or 4G")
         size = int(match.group(1)) * _UNITS[match.group(2).upper()]

@@ -1,0 +1,194 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which QEMU arguments a user, or a template, may add. What is not known to survive a live update is not permitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .command_line import Option, parse_command_line
+from .qemu_options import is_on, parse_options
+
+_OURS = {
+    "machine": "machine and accel",
+    "M": "machine",
+    "accel": "accel",
+    "enable-kvm": "accel",
+    "m": "memory",
+    "mem-path": "memory.blocks",
+    "mem-prealloc": "memory.blocks[].prealloc",
+    "smp": "cpu.count",
+    "numa": "memory.blocks[].numa_node",
+    "name": "name",
+    "cpu": "cpu.model",
+    "kernel": "kernel.image",
+    "initrd": "kernel.initrd",
+    "append": "kernel.cmdline",
+    "vnc": "vnc",
+    "vga": "video",
+}
+_RUNTIME = frozenset(
+    [
+        "qmp",
+        "qmp-pretty",
+        "mon",
+        "monitor",
+        "pidfile",
+        "S",
+        "incoming",
+        "daemonize",
+        "D",
+        "preconfig",
+        "sandbox",
+        "runas",
+        "run-with",
+        "chroot",
+        "only-migratable",
+        "nodefaults",
+        "no-user-config",
+    ]
+)
+_DISKS = frozenset(["drive", "hda", "hdb", "hdc", "hdd", "cdrom", "fda", "fdb", "sd", "mtdblock", "pflash"])
+# Nothing in these outlives or is shared by a QEMU.
+_HARMLESS = frozenset(
+    [
+        "rtc",
+        "boot",
+        "smbios",
+        "acpitable",
+        "fw_cfg",
+        "uuid",
+        "k",
+        "msg",
+        "no-reboot",
+        "action",
+        "overcommit",
+        "usb",
+        "global",
+        "audio",
+        "audiodev",
+        "icount",
+        "L",
+        "bios",
+    ]
+)
+
+
+def forbidden_arguments(arguments: list[str], where: str) -> list[str]:
+    """What is wrong with a user's further arguments, as ``key: reason``."""
+    try:
+        options = parse_command_line(arguments)
+    except ValueError as error:
+        return [f"{where}: {error}"]
+    reasons = ((option, forbidden_reason(option)) for option in options)
+    return [f"{where}[{option.index}]: {option} {reason}" for option, reason in reasons if reason]
+
+
+def forbidden_reason(option: Option) -> str | None:
+    """Why an option must not be added; None when it may be."""
+    if option.name in _OURS:
+        return f"is rendered from the definition: use {_OURS[option.name]}"
+    if option.name in _RUNTIME:
+        return "belongs to the runtime"
+    if option.name in _DISKS:
+        return "is a disk that the runtime cannot follow through snapshots: use disks"
+    if option.name in _HARMLESS:
+        return _global_reason(option.value) if option.name == "global" else None
+    check = _CHECKS.get(option.name)
+    if check is None:
+        return "is not known to survive a live update"
+    try:
+        return check(option.value)
+    except ValueError as error:
+        return f"cannot be read: {error}"
+
+
+def _global_reason(value: str) -> str | None:
+    return "changes how QEMU migrates, which is the runtime's" if value.startswith("migration.") else None
+
+
+def _object(value: str) -> str | None:
+    kind = parse_options(value, "qom-type").get("qom-type", "")
+    return "is rendered from the definition: use memory.blocks" if kind.startswith("memory-backend") else None
+
+
+def _chardev(value: str) -> str | None:
+    options = parse_options(value, "backend")
+    backend = options.get("backend", "")
+    if options.get("logfile"):
+        return "has a logfile, which the next QEMU truncates: use a console with to: log"
+    if backend == "file":
+        return (
+            None if is_on(options.get("append")) else "would truncate its file when the next QEMU starts: add append=on"
+        )
+    if backend == "socket":
+        return _socket(options)
+    return (
+        None
+        if backend in ("null", "ringbuf", "vc", "spicevmc")
+        else f"has the backend {backend}, which two QEMUs cannot hold at once"
+    )
+
+
+def _socket(options: dict[str, str]) -> str | None:
+    if not is_on(options.get("server")):
+        return None
+    path = options.get("path", "")
+    if path.startswith("@generation@/"):
+        return None
+    if path:
+        return (
+            f"listens on {path}, which the next QEMU would take over and the old one unlink: put it under @generation@/"
+        )
+    return "listens on a TCP port, which two QEMUs cannot hold at once: use a socket path under @generation@/"
+
+
+def _character_device(value: str) -> str | None:
+    if value in ("none", "null") or value.startswith("chardev:"):
+        return None
+    return "may name only chardev:ID, null or none here: use consoles, or a -chardev"
+
+
+def _network(value: str) -> str | None:
+    options = parse_options(value, "type")
+    if "hostfwd" in options or "guestfwd" in options:
+        return "forwards a port, which two QEMUs cannot hold at once: use a tap"
+    if options.get("type") == "user":
+        return None
+    return "is not known to survive a live update: use nics"
+
+
+def _blockdev(value: str) -> str | None:
+    return None if value.startswith("{") else "must be JSON, as nothing else can be held against the running QEMU"
+
+
+def _device(value: str) -> str | None:
+    kind = parse_options(value, "driver").get("driver", "")
+    if kind == "nvme":
+        return "cannot be migrated (QEMU: State blocked by non-migratable device)"
+    if kind in ("pc-dimm", "nvdimm", "virtio-mem-pci", "virtio-pmem-pci"):
+        return "adds memory beside the definition's: use memory.blocks"
+    return None
+
+
+def _display(value: str) -> str | None:
+    return (
+        None
+        if value in ("none", "egl-headless")
+        else "needs a window or port that two QEMUs cannot hold at once: use vnc: true"
+    )
+
+
+_CHECKS: dict[str, Callable[[str], str | None]] = {
+    "object": _object,
+    "chardev": _chardev,
+    "serial": _character_device,
+    "parallel": _character_device,
+    "debugcon": _character_device,
+    "netdev": _network,
+    "blockdev": _blockdev,
+    "device": _device,
+    "display": _display,
+}
