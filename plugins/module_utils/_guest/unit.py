@@ -7,14 +7,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable
 from typing import Any
 
+from .._host.users import run_as
 from .config import Config
 from .errors import HostmemError
 from .lifecycle import start, stop
 from .live_update import UpdateOptions, update
 from .managed import last_failed, leave_result, take_request
+from .paths import guest_paths
 from .recovery import recover
 from .verbs import Result, failure, prepare_guest, release_guest
 
@@ -27,7 +30,7 @@ def run_line(config: Config, line: str, name: str, timeout: float) -> Result:
     :param timeout: seconds between ACPI power-down and quit, for ``stop``.
     """
     if line == "prepare":
-        return _plain(name, lambda: prepare_guest(config, name))
+        return _prepare(config, name)
     if line == "release":
         return _plain(name, lambda: release_guest(config, name))
     if line == "recover":
@@ -47,8 +50,22 @@ def run_line(config: Config, line: str, name: str, timeout: float) -> Result:
 def _plain(name: str, work: Any) -> Result:
     try:
         return {"guest": name, "ok": True, **work()}
-    except (HostmemError, OSError) as error:
+    except Exception as error:
         return failure(name, error)
+
+
+def _prepare(config: Config, name: str) -> Result:
+    """A failure ends the unit's start here: it is the answer for whoever asked."""
+    result = _plain(name, lambda: prepare_guest(config, name))
+    if not result["ok"] and os.path.isdir(guest_paths(config, name).run):
+        # The directory is the unprivileged user's: root writes nothing in it.
+        run_as(config.user, lambda: _answer_request(config, name, result))
+    return result
+
+
+def _answer_request(config: Config, name: str, result: Result) -> bool:
+    leave_result(config, name, take_request(config, name), result)
+    return True
 
 
 def _awaited(name: str, work: Awaitable[dict[str, Any]]) -> Result:
