@@ -127,30 +127,42 @@ def command_lines() -> Iterator[tuple[int, list[str]]]:
 
 def mappings(pid: int) -> list[Mapping]:
     """The memory map of a process; empty when it is gone or not ours to read."""
-    result = []
+    return _mappings(_maps(pid))
+
+
+def _maps(pid: int) -> str:
     try:
         with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as file:
-            for line in file:
-                match = _MAP_LINE.match(line.rstrip("\n"))
-                if match:
-                    start, end, permissions, offset, major, minor, inode, path = match.groups()
-                    device = (int(major, 16), int(minor, 16))
-                    result.append(
-                        Mapping(int(start, 16), int(end, 16), permissions, int(offset, 16), device, int(inode), path)
-                    )
+            return file.read()
     except OSError:
-        pass
+        return ""
+
+
+def _mappings(text: str, containing: str = "") -> list[Mapping]:
+    """The lines that contain a text; there are thousands on a host, so that few should be taken apart."""
+    result = []
+    for line in text.split("\n") if containing in text else []:
+        match = _MAP_LINE.match(line) if containing in line else None
+        if match:
+            start, end, permissions, offset, major, minor, inode, path = match.groups()
+            device = (int(major, 16), int(minor, 16))
+            result.append(Mapping(int(start, 16), int(end, 16), permissions, int(offset, 16), device, int(inode), path))
     return result
+
+
+def _all_mappings(containing: str) -> Iterator[tuple[int, Mapping]]:
+    """The lines that contain a text, of all processes that we may look at."""
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            for item in _mappings(_maps(int(entry)), containing):
+                yield int(entry), item
 
 
 def processes_mapping(device: int, inode: int) -> list[int]:
     """PIDs of all processes (that we may look at) which map the file; ``device`` as in st_dev."""
     wanted = (os.major(device), os.minor(device))
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and any(item.inode == inode and item.device == wanted for item in mappings(int(entry))):
-            found.append(int(entry))
-    return found
+    found = {pid for pid, item in _all_mappings(f" {inode}") if (item.device, item.inode) == (wanted, inode)}
+    return sorted(found)
 
 
 def processes_mapping_file(path: str) -> list[int]:
@@ -182,11 +194,10 @@ def mapped_files(device: int, prefix: str) -> list[os.stat_result]:
     """The files on a device that processes map and whose names begin with ``prefix``; unlinked ones too; each once."""
     wanted = (os.major(device), os.minor(device))
     found: dict[int, os.stat_result] = {}
-    for entry in os.listdir("/proc"):
-        for item in mappings(int(entry)) if entry.isdigit() else []:
-            if item.device == wanted and item.inode not in found and os.path.basename(item.path).startswith(prefix):
-                with contextlib.suppress(OSError):
-                    found[item.inode] = os.stat(f"/proc/{entry}/map_files/{item.start:x}-{item.end:x}")
+    for pid, item in _all_mappings(prefix):
+        if item.device == wanted and item.inode not in found and os.path.basename(item.path).startswith(prefix):
+            with contextlib.suppress(OSError):
+                found[item.inode] = os.stat(f"/proc/{pid}/map_files/{item.start:x}-{item.end:x}")
     return list(found.values())
 
 
