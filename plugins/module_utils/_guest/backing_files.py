@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .._host.files import make_directory, open_directory, overwrite, set_owner_and_mode
@@ -35,6 +35,13 @@ class FilePlan:
     @property
     def changed(self) -> bool:
         return self.reset or self.before.as_dict() != self.after.as_dict()
+
+    @property
+    def predicted(self) -> FileState:
+        """The file as it will be, with what the plan leaves as it is."""
+        if self.reset or not (self.before.exists and self.after.exists):
+            return self.after
+        return replace(self.before, access=self.after.access)
 
     def sides(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Before and after, for --diff."""

@@ -215,10 +215,11 @@ def _memory(top: Fields, name: str) -> list[MemoryBlock]:
     fields.finish()
     if not items:
         fields.fail("blocks", "needs at least one block")
-    return [_block(Fields(item, key, top.problems), name) for key, item in items]
+    return [parse_block(Fields(item, key, top.problems), name) for key, item in items]
 
 
-def _block(fields: Fields, guest: str) -> MemoryBlock:
+def parse_block(fields: Fields, guest: str) -> MemoryBlock:
+    """One memory block; what is wrong goes to the problems of ``fields``. ``guest`` names the default directory."""
     backing = fields.choice("backing", BACKINGS, "memfd")
     block = MemoryBlock(
         id=fields.text("id", "ram0", IDENTIFIER, "must begin with a letter and have only letters, digits, _ . -"),
