@@ -21,23 +21,27 @@ import os
 import socket
 import sys
 import time
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # importing typing would take a millisecond
+    from collections.abc import Callable
+    from typing import Any
 
 POLL = 0.001
 
 
 class Monitor:
-    """A blocking QMP connection, one JSON object a line; it remembers the events that passed."""
+    """A blocking QMP connection, one JSON object a line; it remembers the events since the last command."""
 
     def __init__(self, path: str) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(path)
         self._file = self._socket.makefile("rb")
         self._file.readline()  # greeting
-        self._events: list[dict[str, Any]] = []
         self("qmp_capabilities")
 
     def __call__(self, command: str, **arguments: Any) -> None:
+        self._events: list[dict[str, Any]] = []
         message = {"execute": command, "arguments": arguments} if arguments else {"execute": command}
         self._socket.sendall(json.dumps(message).encode() + b"\n")
         while True:
@@ -52,10 +56,10 @@ class Monitor:
         """Wait until the migration is completed."""
         while True:
             for event in self._events:
-                if event["event"] == "MIGRATION" and event["data"]["status"] in ("completed", "failed"):
-                    if event["data"]["status"] == "failed":
-                        raise RuntimeError("the migration failed")
+                if event["event"] == "MIGRATION" and event["data"]["status"] == "completed":
                     return
+                if event["event"] == "MIGRATION" and event["data"]["status"] == "failed":
+                    raise RuntimeError("the migration failed")
             self._events = [self._read()]
 
     def _read(self) -> dict[str, Any]:
@@ -79,9 +83,20 @@ def spawn(argv: list[str], directory: str) -> int:
 
 
 def wait_for(path: str) -> None:
-    """Wait until a socket is there."""
+    """Wait until a socket is there. It may not listen yet: bind() makes the file, listen() follows."""
     while not os.path.exists(path):
         time.sleep(POLL)
+
+
+def insist(action: Callable[[], Any], refusals: type[Exception]) -> Any:
+    """Do something again for as long as it is refused because nobody listens yet."""
+    while True:
+        try:
+            return action()
+        except refusals as error:
+            if "Connection refused" not in str(error):
+                raise
+            time.sleep(POLL)
 
 
 def prepare(monitor: Monitor) -> None:
@@ -100,9 +115,9 @@ def update(job: dict[str, Any]) -> int:
     old("migrate-set-parameters", mode="cpr-transfer")
     prepare(old)
     wait_for(f"{directory}/cpr.sock")
-    old("migrate", channels=[main, cpr])
+    insist(lambda: old("migrate", channels=[main, cpr]), RuntimeError)
     wait_for(f"{directory}/qmp.sock")
-    new = Monitor(f"{directory}/qmp.sock")
+    new = insist(lambda: Monitor(f"{directory}/qmp.sock"), ConnectionRefusedError)
     prepare(new)
     new("migrate-incoming", channels=[main])  # here the guest pauses
     old.completed()

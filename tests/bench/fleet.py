@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from support.host import Host
 from support.watch import Result, StatusPage, Watcher
@@ -52,10 +53,8 @@ class Fleet:
         self.names = list(names)
         for name in names:
             host.define(_definition(host, name, kind))
-        for result in host.run("start", *names):
-            if not result["ok"]:
-                raise RuntimeError(result["error"])
-        self.files = [host.ram_file(name) for name in names]
+        _run(host, "start", *names)
+        self.files = [Path(known["layout"][0]["path"]) for known in _run(host, "info", *names)]
         self.pages = [StatusPage(file) for file in self.files]
         self._watch = {"threshold_ms": max(1.0, 3000 / kind.hertz), "interval_ms": min(0.5, 250 / kind.hertz)}
 
@@ -105,9 +104,16 @@ class Fleet:
             os.kill(pid, signal.SIGKILL)
         while self.pids():
             time.sleep(0.01)
-        for result in self.host.run("undefine", *self.names):
-            if not result["ok"]:
-                raise RuntimeError(result["error"])
+        _run(self.host, "undefine", *self.names)
+
+
+def _run(host: Host, *words: str) -> list[dict[str, Any]]:
+    """A verb for many guests, all of which must succeed."""
+    results = host.run(*words)
+    for result in results:
+        if not result["ok"]:
+            raise RuntimeError(result["error"])
+    return results
 
 
 def check(results: Sequence[Result]) -> None:
