@@ -101,6 +101,7 @@ async def roll_forward(paths: GuestPaths, old: Process, new: Generation, was_run
     try:
         if was_running and await qmp.status() != "running":
             await qmp.execute("cont")
+        await set_transfer_mode(qmp, "normal", False)
     finally:
         await qmp.close()
     Journal(paths).clear()

@@ -13,7 +13,8 @@ from typing import Any
 
 from .._host.journald import log_record
 from .config import Config
-from .disks import followed_images, remember_images
+from .definition import parse_definition
+from .disks import followed_images, live_images, remember_images
 from .errors import HostmemError
 from .firmware import firmware_identity
 from .generations import (
@@ -144,20 +145,21 @@ async def stop(config: Config, name: str, timeout: float) -> dict[str, Any]:
         living = living_generations(paths)
         if not living:
             return {"changed": False, "how": "stopped already"}
-        hows = [await _end(generation, timeout) for generation in living]
+        hows = [await _end(paths, generation, timeout) for generation in living]
         forget_all(paths)
         Journal(paths).clear()
     log_record(f"Guest {name} stopped ({hows[-1]})", guest=name, event="stop")
     return {"changed": True, "how": hows[-1]}
 
 
-async def _end(generation: Generation, timeout: float) -> str:
+async def _end(paths: GuestPaths, generation: Generation, timeout: float) -> str:
     try:
         qmp = await connect(generation.paths.qmp)
     except HostmemError:
         qmp = None
     how = "killed"
     if qmp is not None:
+        await _remember_disks(paths, generation, qmp)
         how = await _end_by_qmp(generation, qmp, timeout)
         await qmp.close()
     if not generation.alive.kill():
@@ -167,6 +169,16 @@ async def _end(generation: Generation, timeout: float) -> str:
             cure="See the kernel's log (dmesg).",
         )
     return how
+
+
+async def _remember_disks(paths: GuestPaths, generation: Generation, qmp: Qmp) -> None:
+    """A snapshot taken since the last update moved a disk: the next start has to open the overlay."""
+    try:
+        definition = parse_definition(generation.record.get("definition"))
+        if definition.disks:
+            remember_images(paths, definition, live_images(definition, await inventory(qmp)))
+    except HostmemError:
+        pass  # the guest is to end in any case
 
 
 async def _end_by_qmp(generation: Generation, qmp: Qmp, timeout: float) -> str:

@@ -110,6 +110,8 @@ async def _update(
                 "reason": "; ".join(reasons) or "forced",
                 **_both_qemus(found, old.number, next_number(paths)),
             }
+        # Where the disks are now is true whichever QEMU has the guest in the end.
+        remember_images(paths, found.definition, found.images)
         result = await Transfer(paths, found, qmp, options.max_pause).run()
     return {**result, "reason": "; ".join(reasons) or "forced", "total_ms": round((time.monotonic() - began) * 1000, 1)}
 
@@ -299,7 +301,6 @@ class Transfer:
         make_current(self._paths, new)
         await end(self._old_process)
         pause = await self._pause()
-        remember_images(self._paths, self._found.definition, self._found.images)
         await set_transfer_mode(self._new, "normal", False)
         progress = await vcpu_progress(self._new, qemu.process) if self._was_running else None
         await self._new.close()

@@ -181,7 +181,13 @@ def _display(value: str) -> str | None:
     )
 
 
+def _trace(value: str) -> str | None:
+    """Traced events go to QEMU's own log, which each generation has for itself."""
+    return "writes a file that the next QEMU truncates" if "file" in parse_options(value, "enable") else None
+
+
 _CHECKS: dict[str, Callable[[str], str | None]] = {
+    "trace": _trace,
     "object": _object,
     "chardev": _chardev,
     "serial": _character_device,

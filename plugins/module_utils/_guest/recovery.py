@@ -12,7 +12,7 @@ from .._host.journald import log_record
 from .config import Config
 from .errors import HostmemError
 from .generations import Generation, forget_dead, living_generations, make_current
-from .handover import roll_back, roll_forward
+from .handover import roll_back, roll_forward, set_transfer_mode
 from .journal import COLD_STARTING, COLD_VERIFIED, CONTINUED, HANDOVER, Journal
 from .locks import VerbLock
 from .paths import GuestPaths, guest_paths
@@ -110,6 +110,7 @@ async def _forward(paths: GuestPaths, old: Generation | None, new: Generation, w
     try:
         if was_running and await qmp.status() != "running":
             await qmp.execute("cont")
+        await set_transfer_mode(qmp, "normal", False)
     finally:
         await qmp.close()
 
