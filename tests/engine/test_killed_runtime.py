@@ -1,0 +1,157 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The runtime killed or hung at each step of its journal: the watchdog brings the guest back to one QEMU, with nobody's help."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from ansible_collections.hostmem.qemu.plugins.module_utils._guest.journal import (
+    COLD_STARTING,
+    COLD_VERIFIED,
+    UPDATE_STEPS,
+)
+from support.engine import EngineHost, process_state, wait_until
+from support.sound import assert_never_two, assert_sound
+
+KILL = "os.kill(os.getpid(), 9)"
+HANG = "os.kill(os.getpid(), 19)"
+TERMINATED = -15
+# Where the guest goes on: before the hand-over is written down in the old QEMU, from then on in the new one.
+FORWARD = {("handover", "after"), ("continued", "before"), ("continued", "after")}
+
+
+def hung(host: EngineHost) -> int:
+    """The runtime's process that stopped itself."""
+    wait_until(lambda: any(process_state(pid) == "T" for pid in host.runtimes()), "nothing hangs")
+    return next(pid for pid in host.runtimes() if process_state(pid) == "T")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", UPDATE_STEPS)
+def test_killed_at(host: EngineHost, step: str, when: str) -> None:
+    page = host.boot("g")
+    host.install("11.1")
+    with host.at_step(step, KILL, when):
+        host.begin("update", "g").communicate()
+        host.wait_quiet()
+    assert host.generation("g") == (1 if (step, when) in FORWARD else 0)
+    assert_sound(host, "g", page)
+
+
+@pytest.mark.parametrize("step", UPDATE_STEPS)
+def test_hung_at_then_killed(host: EngineHost, step: str) -> None:
+    page = host.boot("g")
+    host.install("11.1")
+    with host.at_step(step, HANG):
+        verb = host.begin("update", "g")
+        os.kill(hung(host), signal.SIGKILL)
+        verb.communicate()
+        host.wait_quiet()
+    assert host.generation("g") == (1 if (step, "after") in FORWARD else 0)
+    assert_sound(host, "g", page)
+
+
+@pytest.mark.parametrize("step", UPDATE_STEPS)
+def test_controller_and_its_session_killed_at(host: EngineHost, step: str) -> None:
+    """The whole process group goes, as when an SSH session is torn down; only the watchdog has a session of its own."""
+    page = host.boot("g")
+    host.install("11.1")
+    with host.at_step(step, HANG):
+        verb = host.begin("update", "g")
+        hung(host)
+        os.killpg(verb.pid, signal.SIGKILL)
+        verb.communicate()
+        host.wait_quiet()
+    assert_sound(host, "g", page)
+
+
+def test_root_part_killed(host: EngineHost) -> None:
+    """Whoever asked is gone; the part that works on the guest ends what it began."""
+    page = host.boot("g")
+    host.install("11.1")
+    with host.at_step("migrating", HANG):
+        verb = host.begin("update", "g")
+        worker = hung(host)
+        verb.kill()
+        verb.wait()
+        os.kill(worker, signal.SIGCONT)
+        verb.communicate()
+        host.wait_quiet()
+    assert host.generation("g") == 1
+    assert_sound(host, "g", page)
+
+
+@pytest.mark.parametrize("whole_group", [False, True])
+def test_terminated(host: EngineHost, whole_group: bool) -> None:
+    page = host.boot("g")
+    host.install("11.1")
+    with host.at_step("incoming", HANG):
+        verb = host.begin("update", "g")
+        worker = hung(host)
+        if whole_group:
+            os.killpg(verb.pid, signal.SIGTERM)
+        else:
+            os.kill(worker, signal.SIGTERM)
+        os.kill(worker, signal.SIGCONT)
+        verb.communicate()
+        host.wait_quiet()
+    assert_sound(host, "g", page)
+
+
+def test_killed_at_any_time(host: EngineHost) -> None:
+    """Twenty kills spread over the whole length of an update, wherever it is then."""
+    page = host.boot("g")
+    began = time.monotonic()
+    host.one("update", "--force", "g")
+    length = time.monotonic() - began
+    for number in range(20):
+        verb = host.begin("update", "--force", "g")
+        time.sleep(length * (number + 0.5) / 20)
+        os.killpg(verb.pid, signal.SIGKILL)
+        verb.communicate()
+        host.wait_quiet()
+        host.only_qemu("g")
+    assert_sound(host, "g", page)
+
+
+def test_nobody_recovers_without_the_watchdog(host: EngineHost) -> None:
+    """That the tests above show the watchdog's work: without it the guest stays paused, until the next verb finds it."""
+    page = host.boot("g")
+    with (
+        host.patched("_guest/watchdog.py", "                recover()\n", "                pass\n"),
+        host.at_step("handover", KILL, "before"),
+    ):
+        host.begin("update", "--force", "g").communicate()
+        host.wait_quiet()
+    assert len(host.qemu_pids("g")) == 2
+    counter = page.counter
+    time.sleep(0.2)
+    assert page.counter == counter
+    assert host.one("recover", "g")["outcome"] == "went back to the old QEMU"
+    assert_sound(host, "g", page)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", [COLD_STARTING, COLD_VERIFIED])
+def test_start_killed_at(host: EngineHost, step: str, when: str) -> None:
+    """A start that was verified is finished; one that was not never ran and leaves no QEMU."""
+    host.define(host.heartbeat("g"))
+    with host.at_step(step, KILL, when):
+        host.begin("start", "g").communicate()
+        host.wait_quiet()
+    finished = (step, when) == (COLD_VERIFIED, "after")
+    assert len(host.qemu_pids("g")) == int(finished)
+    assert not (host.run_directory("g") / "journal.json").exists()
+    assert host.one("start", "g")["changed"] is not finished
+    page = host.page("g")
+    wait_until(lambda: page.ready, "the guest did not fill its memory")
+    host.baseline["g"] = host.listing("g")
+    assert_sound(host, "g", page)
+    assert_never_two(host, "g")
