@@ -85,13 +85,22 @@ options:
   owner:
     description:
       - Owner of files and directory, QEMU's user.
+      - Without it, the user in O(config), or V(hostmem) if there is no such file.
     type: str
-    default: hostmem
   group:
     description:
       - Group of files and directory.
+      - Without it, the group in O(config), or V(hostmem) if there is no such file.
     type: str
-    default: hostmem
+  config:
+    description:
+      - Configuration of the runtime, which says who QEMU's user is.
+    type: path
+    default: /etc/hostmem/config.json
+  runtime:
+    description:
+      - Not used by this module, which needs no runtime. It is accepted so that one default can be set for the whole action group.
+    type: path
 extends_documentation_fragment:
   - hostmem.qemu.attributes
   - hostmem.qemu.attributes.platform
@@ -216,6 +225,7 @@ error:
       sample: Enlarge the pool or mount, or stop guests.
 """
 
+import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -229,6 +239,7 @@ from ansible_collections.hostmem.qemu.plugins.module_utils._guest.backing_files 
     plan_present,
 )
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.backing_state import FileState, file_state
+from ansible_collections.hostmem.qemu.plugins.module_utils._guest.config import DEFAULT_PATH, load_config
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.definition import parse_definition
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.errors import HostmemError, Refused
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.layout import PlacedBlock, layout
@@ -256,11 +267,16 @@ def owner(params: dict[str, Any]) -> User:
 
     :raises HostmemError: there is no such user or group.
     """
+    name, group = params["owner"], params["group"]
+    if (name is None or group is None) and os.path.exists(params["config"]):
+        configured = load_config(params["config"]).user
+        name, group = name or configured.name, group or configured.group
+    name, group = name or "hostmem", group or "hostmem"
     try:
-        return find_user(params["owner"], params["group"])
+        return find_user(name, group)
     except KeyError as error:
         raise HostmemError(
-            f"There is no user {params['owner']} or no group {params['group']} on this host.",
+            f"There is no user {name} or no group {group} on this host.",
             cure="Run the role hostmem.qemu.hypervisor, or name others in owner and group.",
         ) from error
 
@@ -314,8 +330,10 @@ def main() -> None:
             "page_size": {"type": "str"},
             "mode": {"type": "str", "choices": ["create", "open"], "default": "create"},
             "content": {"type": "str", "choices": ["keep", "zero"], "default": "keep"},
-            "owner": {"type": "str", "default": "hostmem"},
-            "group": {"type": "str", "default": "hostmem"},
+            "owner": {"type": "str"},
+            "group": {"type": "str"},
+            "config": {"type": "path", "default": DEFAULT_PATH},
+            "runtime": {"type": "path"},
         },
         mutually_exclusive=[("definition", "size"), ("definition", "directory"), ("definition", "page_size")],
         required_one_of=[("definition", "size")],
