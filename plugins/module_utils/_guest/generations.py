@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._host.files import read_json, remove_file, write_json, write_text
-from .._host.processes import Process, command_lines, process
+from .._host.processes import Process, command_lines, process, sees_same_directory
 from .errors import HostmemError
 from .paths import GenerationPaths, GuestPaths
 
@@ -77,7 +77,7 @@ def qemu_processes(paths: GuestPaths) -> dict[int, Process]:
     for pid, words in command_lines():
         for before, word in zip(words, words[1:]):
             match = pattern.match(word) if before == "-qmp" else None
-            alive = process(pid) if match else None
+            alive = process(pid) if match and sees_same_directory(pid, paths.run) else None
             if match and alive:
                 found[int(match.group(1))] = alive
     return found

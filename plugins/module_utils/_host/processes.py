@@ -16,6 +16,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from .files import identity
+from .filesystems import existing_parent
+
 _MAP_LINE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) (\S{4}) ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+)\s*(.*)$")
 
 
@@ -123,6 +126,16 @@ def command_lines() -> Iterator[tuple[int, list[str]]]:
             continue
         if words:
             yield int(entry), [word.decode("utf-8", "surrogateescape") for word in words]
+
+
+def sees_same_directory(pid: int, path: str) -> bool:
+    """True when the path leads the process to the same directory as us: one in a container has a tree of its own.
+
+    Of a directory that is gone, the nearest parent that is left counts.
+    """
+    path = existing_parent(path)
+    ours = identity(path)
+    return ours is not None and ours == identity(f"/proc/{pid}/root{path}")
 
 
 def mappings(pid: int) -> list[Mapping]:
