@@ -194,10 +194,20 @@ updates:
           type: str
           sample: busy
 diff:
-  description: Version and package of the QEMU of each guest, by its name, before and after.
+  description: The QEMU of each guest, by its name, before and after.
   returned: when something was asked
   type: dict
-  sample: {"before": {"web1": "10.0.13"}, "after": {"web1": "11.1.3"}}
+  contains:
+    before:
+      description: The QEMU that each guest left.
+      returned: always
+      type: dict
+      sample: {"web1": "QEMU 10.0.13 (Debian 1:10.0.13+ds-0+deb13u1), generation 0"}
+    after:
+      description: The QEMU that carries each guest. In check mode, that would.
+      returned: always
+      type: dict
+      sample: {"web1": "QEMU 11.1.3 (Debian 1:11.1.3+ds-1), generation 1"}
 error:
   description: What was wrong as a whole, in parts.
   returned: when nothing could be asked
@@ -236,7 +246,7 @@ def diff(updates: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _qemu(side: dict[str, Any]) -> str:
-    return f"QEMU {side['version']} ({side['package']})"
+    return f"QEMU {side['version']} ({side['package']}), generation {side['generation']}"
 
 
 def check_parameters(module: AnsibleModule) -> None:

@@ -14,6 +14,7 @@ from ansible.errors import AnsibleFilterError
 
 from ..module_utils._guest.definition import Definition, parse_definition
 from ..module_utils._guest.errors import DefinitionError, HostmemError
+from ..module_utils._guest.fields import Fields
 
 Result = TypeVar("Result")
 
@@ -45,6 +46,18 @@ def definition_of(value: Any) -> Definition:
     :raises DefinitionError: with every problem.
     """
     return parse_definition(plain(value))
+
+
+def part_of(value: Any, parse: Callable[..., Result], what: str, *more: Any) -> Result:
+    """A checked part of a definition: a disk, a network interface, a console.
+
+    :raises DefinitionError: with every problem.
+    """
+    problems: list[str] = []
+    part = parse(Fields(plain(value), "", problems), *more)
+    if problems:
+        raise DefinitionError(problems, what)
+    return part
 
 
 def as_filter(function: Callable[..., Result]) -> Callable[..., Result]:

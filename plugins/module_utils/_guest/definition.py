@@ -165,9 +165,11 @@ def parse_definition(data: Any) -> Definition:
         accel=top.choice("accel", ("kvm", "tcg"), "kvm"),
         **_cpu(top),
         blocks=_memory(top, name),
-        disks=[_disk(Fields(item, key, problems)) for key, item in top.items("disks")],
-        nics=[_nic(Fields(item, key, problems), name, number) for number, (key, item) in enumerate(top.items("nics"))],
-        consoles=[_console(Fields(item, key, problems)) for key, item in top.items("consoles")],
+        disks=[parse_disk(Fields(item, key, problems)) for key, item in top.items("disks")],
+        nics=[
+            parse_nic(Fields(item, key, problems), name, number) for number, (key, item) in enumerate(top.items("nics"))
+        ],
+        consoles=[parse_console(Fields(item, key, problems)) for key, item in top.items("consoles")],
         guest_agent=top.boolean("guest_agent", False),
         vnc=top.boolean("vnc", False),
         video=top.choice("video", ("none", "std", "virtio"), "none"),
@@ -313,7 +315,8 @@ def _check_block_size(block: MemoryBlock, fields: Fields) -> None:
         fields.fail("size", f"{format_size(block.size)} is not a multiple of the page size {format_size(step)}")
 
 
-def _disk(fields: Fields) -> Disk:
+def parse_disk(fields: Fields) -> Disk:
+    """One disk; what is wrong goes to the problems of ``fields``."""
     disk = Disk(
         id=fields.text("id", None, IDENTIFIER, "must begin with a letter and have only letters, digits, _ . -"),
         path=fields.path("path"),
@@ -331,7 +334,8 @@ def _disk(fields: Fields) -> Disk:
     return disk
 
 
-def _nic(fields: Fields, guest: str, number: int) -> Nic:
+def parse_nic(fields: Fields, guest: str, number: int) -> Nic:
+    """One network interface; what is wrong goes to the problems of ``fields``."""
     kind = fields.choice("type", ("tap", "user"), "tap")
     bridge = fields.text("bridge", "", r"[A-Za-z0-9_.-]{1,15}", "is not an interface name (1 to 15 characters)")
     tap = fields.text(
@@ -364,7 +368,8 @@ def _tap_name(guest: str, number: int) -> str:
     return f"hm{hashlib.sha256(f'{guest}/{number}'.encode()).hexdigest()[:8]}"
 
 
-def _console(fields: Fields) -> Console:
+def parse_console(fields: Fields) -> Console:
+    """One console; what is wrong goes to the problems of ``fields``."""
     console = Console(
         id=fields.text("id", None, IDENTIFIER, "must begin with a letter and have only letters, digits, _ . -"),
         type=fields.choice("type", ("serial", "virtio"), "serial"),

@@ -56,8 +56,8 @@ class DefinitionError(HostmemError):
     :param problems: one ``key: reason`` a line, all of them, not only the first.
     """
 
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("The guest definition is not acceptable: " + "; ".join(problems))
+    def __init__(self, problems: list[str], what: str = "guest definition") -> None:
+        super().__init__(f"The {what} is not acceptable: " + "; ".join(problems))
         self.problems = problems
 
 

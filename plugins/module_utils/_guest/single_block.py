@@ -33,5 +33,5 @@ def parse_single_block(data: Mapping[str, Any]) -> PlacedBlock:
     if offset % 4096:
         problems.append(f"offset: {offset} is not a multiple of the page size 4K")
     if problems:
-        raise DefinitionError(problems)
+        raise DefinitionError(problems, "memory block")
     return PlacedBlock(block, offset, file_name(offset, block.size, block.id))
