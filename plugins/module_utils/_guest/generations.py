@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,29 +71,29 @@ def log_numbers(paths: GuestPaths) -> list[int]:
     return sorted({int(match.group(1)) for match in (re.match(r"qemu-(\d+)\.", name) for name in names) if match})
 
 
-def qemu_processes(paths: GuestPaths) -> dict[int, Process]:
-    """The living QEMUs of the guest by generation, found by the QMP socket on their command lines: evidence, not records."""
-    pattern = re.compile(re.escape(f"unix:{paths.run}/gen-") + r"(\d+)/qmp\.sock,")
-    found: dict[int, Process] = {}
+def _carriers(run: str) -> Iterator[tuple[str, int, Process]]:
+    """Guest, generation and process of every living QEMU with a QMP socket below the run directory: evidence, not records.
+
+    QEMUs in containers have the same paths on their command lines, but see other directories there.
+    """
+    pattern = re.compile(re.escape(f"unix:{run}/") + r"([^/,]+)/gen-(\d+)/qmp\.sock,")
     for pid, words in command_lines():
         for before, word in zip(words, words[1:]):
             match = pattern.match(word) if before == "-qmp" else None
-            alive = process(pid) if match and sees_same_directory(pid, paths.run) else None
+            alive = process(pid) if match and sees_same_directory(pid, run) else None
             if match and alive:
-                found[int(match.group(1))] = alive
-    return found
+                yield match.group(1), int(match.group(2)), alive
+
+
+def qemu_processes(paths: GuestPaths) -> dict[int, Process]:
+    """The living QEMUs of the guest by generation."""
+    run = os.path.dirname(paths.run)
+    return {number: alive for name, number, alive in _carriers(run) if name == paths.name}
 
 
 def running_guests(run: str) -> list[str]:
-    """Names of all guests that a QEMU carries, defined or not, by the same evidence; ``run`` is the host's run directory."""
-    pattern = re.compile(re.escape(f"unix:{run}/") + r"([^/,]+)/gen-\d+/qmp\.sock,")
-    found = set()
-    for _pid, words in command_lines():
-        for before, word in zip(words, words[1:]):
-            match = pattern.match(word) if before == "-qmp" else None
-            if match:
-                found.add(match.group(1))
-    return sorted(found)
+    """Names of all guests that a QEMU carries, defined or not; ``run`` is the host's run directory."""
+    return sorted({name for name, _number, _process in _carriers(run)})
 
 
 def load_generation(paths: GuestPaths, number: int, alive: Process | None) -> Generation:
