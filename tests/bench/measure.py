@@ -10,7 +10,7 @@ import time
 from typing import TypedDict
 
 from .contenders import Contender
-from .fleet import MARGIN_SECONDS, check
+from .fleet import MARGIN_SECONDS
 
 
 class Sample(TypedDict):
@@ -33,7 +33,7 @@ def measure(contender: Contender) -> Sample:
         spent = contender.update()
         time.sleep(MARGIN_SECONDS)
         results = watcher.stop()
-    check(results)
+    contender.fleet.check()
     return Sample(
         wall=spent.wall_ms,
         cpu=spent.cpu_ms,
