@@ -14,6 +14,7 @@ from .disks import live_images
 from .errors import HostmemError, Refused
 from .generations import Generation
 from .inventory import differences, inventory
+from .nics import slow_bridges
 from .qemu_binary import QemuBinary, probe
 from .qmp import Qmp
 
@@ -68,6 +69,7 @@ async def preflight(config: Config, generation: Generation, qmp: Qmp) -> Preflig
         found.images = live_images(definition, found.live)
     except Refused as refusal:
         found.blockers.append(refusal)
+    _network(found)
     await _jobs(found, qmp)
     await _qemu_reasons(found, qmp)
     return found
@@ -146,6 +148,15 @@ def _as_change(difference: str) -> str:
 
 def _without_disks(whole: dict[str, Any], names: set[str]) -> dict[str, Any]:
     return {**whole, "disks": {key: value for key, value in whole.get("disks", {}).items() if key not in names}}
+
+
+def _network(found: Preflight) -> None:
+    for bridge, delay in slow_bridges(found.definition):
+        found.block(
+            f"Bridge {bridge} lets a new port forward only after {delay:g} s.",
+            "The new QEMU uses another tap, and the guest would be cut off for that time.",
+            f"ip link set {bridge} type bridge forward_delay 0 (or stp_state 0), and for good where the bridge is configured.",
+        )
 
 
 async def _jobs(found: Preflight, qmp: Qmp) -> None:
