@@ -155,7 +155,7 @@ def _network(found: Preflight) -> None:
         found.block(
             f"Bridge {bridge} lets a new port forward only after {delay:g} s.",
             "The new QEMU uses another tap, and the guest would be cut off for that time.",
-            f"ip link set {bridge} type bridge forward_delay 0 (or stp_state 0), and for good where the bridge is configured.",
+            f"Turn spanning tree off (ip link set {bridge} type bridge stp_state 0), and for good where the bridge is configured.",
         )
 
 
