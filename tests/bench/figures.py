@@ -65,4 +65,4 @@ def bounded(values: Sequence[float], wanted: float = 0.95) -> Bound:
 
 def _coverage(count: int, rank: int) -> float:
     outside: int = sum(math.comb(count, heads) for heads in range(rank))
-    return 1 - 2 * outside / 2**count
+    return 1 - math.ldexp(outside, 1 - count)

@@ -57,7 +57,7 @@ class Fleet:
         _run(host, "start", *names)
         self.files = [Path(known["layout"][0]["path"]) for known in _run(host, "info", *names)]
         self.pages = [StatusPage(file) for file in self.files]
-        self._watch = {"threshold_ms": max(1.0, 3000 / kind.hertz), "interval_ms": min(0.5, 250 / kind.hertz)}
+        self._hertz = kind.hertz
 
     def wait_ready(self) -> None:
         """Until every guest has filled its region."""
@@ -110,7 +110,8 @@ class Fleet:
 
     def watcher(self) -> Watcher:
         """A watcher of these guests, not yet started; its threshold is above the tick."""
-        return Watcher(self.files, **self._watch)
+        threshold, interval = max(1.0, 3000 / self._hertz), min(0.5, 250 / self._hertz)
+        return Watcher(self.files, threshold_ms=threshold, interval_ms=interval)
 
     def kill(self) -> None:
         """End all QEMUs and forget the guests, so that their names can be used again."""

@@ -8,34 +8,34 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 
 from .fleet import Fleet
 from .timed import Timed, timed
 
-PLAYBOOK = Path(__file__).with_name("live_update.yml")
+PLAYBOOK = "hostmem.qemu.live_update"
 
 
 class Playbook:
-    """``ansible-playbook`` from its start to its end, on localhost and without SSH."""
+    """``ansible-playbook`` from its start to its end, with this host as an inventory of one, without SSH."""
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
         host = fleet.host
         variables = {
-            "guests": fleet.names,
-            "runtime": str(host.tree / "bin" / "hostmem"),
-            "config": str(host.config),
-            "ansible_python_interpreter": "/usr/bin/python3",
+            "hostmem_names": fleet.names,
+            "hostmem_force": True,
+            "hostmem_runtime": str(host.tree / "bin" / "hostmem"),
+            "hostmem_config": str(host.config),
         }
-        self._variables = host.root / "playbook.json"
-        self._variables.write_text(json.dumps(variables))
+        settings = {"ansible_connection": "local", "ansible_python_interpreter": "/usr/bin/python3"}
+        inventory = {"hypervisors": {"hosts": {"localhost": settings}}}
+        for name, content in (("inventory.yml", inventory), ("variables.yml", variables)):
+            (host.root / name).write_text(json.dumps(content))  # JSON is YAML
 
     def update(self) -> Timed:
-        environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_LOCALHOST_WARNING": "0"}
-        words = ["ansible-playbook", "-i", "localhost,", "-e", f"@{self._variables}", str(PLAYBOOK)]
-        result = timed(words, environment=environment)
-        # Ansible's last word on a host is its recap.
-        if "changed=1 " not in result.output:
+        root = self.fleet.host.root
+        words = ["ansible-playbook", "-i", str(root / "inventory.yml"), "-e", f"@{root / 'variables.yml'}", PLAYBOOK]
+        result = timed(words, environment={**os.environ, "ANSIBLE_NOCOLOR": "1"})
+        if result.output.count(", paused ") != len(self.fleet.names):
             raise RuntimeError(result.output)
         return result

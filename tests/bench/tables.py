@@ -59,7 +59,7 @@ def many_guests_tables(results: Sequence[ManyGuests]) -> str:
         number = result["guests"]
         bare = [item["bare"]["wall"] for item in result["rounds"]]
         for role in ("bare", "runtime", "playbook"):
-            samples: list[Sample] = [item[role] for item in result["rounds"]]  # type: ignore[literal-required]
+            samples: list[Sample] = [item[role] for item in result["rounds"]]
             wall = [item["wall"] for item in samples]
             more = [(ours - theirs) / number for ours, theirs in zip(wall, bare, strict=True)]
             rows.append(
@@ -157,7 +157,7 @@ def _spread(values: Sequence[float], digits: int) -> list[str]:
 
 
 def _bound(found: Bound, digits: int, sign: str = "") -> str:
-    median, low, high = (format(found[key], f"{sign}.{digits}f") for key in ("median", "low", "high"))  # type: ignore[literal-required]
+    median, low, high = (format(found[key], f"{sign}.{digits}f") for key in ("median", "low", "high"))
     return f"{median} ({low} to {high})"
 
 
