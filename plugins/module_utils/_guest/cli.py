@@ -83,12 +83,14 @@ def main(words: Sequence[str] | None = None) -> int:
         config = load_config(options.config)
         results = _run(config, options)
     except HostmemError as error:
-        print(
-            json.dumps({"schema": SCHEMA, "runtime": VERSION, "results": [], "error": error.as_dict()}, sort_keys=True)
-        )
+        _answer(results=[], error=error.as_dict())
         return 2
-    print(json.dumps({"schema": SCHEMA, "runtime": VERSION, "results": results}, sort_keys=True))
+    _answer(results=results)
     return 0 if all(item["ok"] for item in results) else 1
+
+
+def _answer(**answer: Any) -> None:
+    sys.stdout.write(json.dumps({"schema": SCHEMA, "runtime": VERSION, **answer}, sort_keys=True) + "\n")
 
 
 def _names(config: Config, options: argparse.Namespace) -> list[str]:
@@ -157,4 +159,4 @@ def _define(config: Config, check: bool, assume_stopped: bool) -> list[dict[str,
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

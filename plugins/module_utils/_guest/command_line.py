@@ -11,8 +11,10 @@ from dataclasses import dataclass
 # Options without an argument, from qemu-options.hx (QEMU 10.0 and 11.1).
 _FLAGS = frozenset(
     (
-        "S", "daemonize", "enable-kvm", "full-screen", "h", "help", "mem-prealloc", "no-reboot", "no-shutdown", "no-user-config",
-        "nodefaults", "nographic", "no-fd-bootchk", "no-hpet", "no-acpi", "only-migratable", "s", "enable-sync-profile", "preconfig", "singlestep", "snapshot", "usb", "version", "win2k-hack", "xen-attach", "xen-domid-restrict",
+        "S", "daemonize", "enable-kvm", "full-screen", "h", "help", "mem-prealloc", "no-reboot", "no-shutdown",
+        "no-user-config", "nodefaults", "nographic", "no-fd-bootchk", "no-hpet", "no-acpi", "only-migratable", "s",
+        "enable-sync-profile", "preconfig", "singlestep", "snapshot", "usb", "version", "win2k-hack", "xen-attach",
+        "xen-domid-restrict",
     )
 )  # fmt: skip
 

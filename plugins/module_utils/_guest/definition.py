@@ -20,7 +20,7 @@ SCHEMA = 1
 NAME = r"[a-z0-9][a-z0-9_-]{0,31}"
 # A disk's block node is called disk-ID, and node names have 31 characters at most (QEMU block.c).
 IDENTIFIER = r"[A-Za-z][A-Za-z0-9_.-]{0,25}"
-_VERSIONED_MACHINE = r"[A-Za-z0-9-]+-\d+\.\d+"
+_VERSIONED_MACHINE = r"[A-Za-z0-9-]+-[0-9]+\.[0-9]+"
 _MAC = r"[0-9a-f]{2}(:[0-9a-f]{2}){5}"
 
 # Identifiers that the templates and the runtime use themselves.
@@ -154,8 +154,9 @@ def parse_definition(data: Any) -> Definition:
     """
     problems: list[str] = []
     top = Fields(data, "", problems)
-    if top.raw("schema") is not None and (type(top.raw("schema")) is not int or top.raw("schema") != SCHEMA):
-        top.fail("schema", f"{top.raw('schema')!r} is not the schema this version reads ({SCHEMA})")
+    schema = top.raw("schema")
+    if schema is not None and (isinstance(schema, bool) or not isinstance(schema, int) or schema != SCHEMA):
+        top.fail("schema", f"{schema!r} is not the schema this version reads ({SCHEMA})")
     name = top.text("name", None, NAME, "must be 1 to 32 of a-z 0-9 _ -, beginning with a letter or digit")
     definition = Definition(
         schema=SCHEMA,
@@ -202,7 +203,7 @@ def _cpu(top: Fields) -> dict[str, Any]:
     )
     count = fields.integer("count", 1, 1, 4096)
     fields.finish()
-    if model.split(",")[0] == "host" and top.raw("accel") == "tcg":
+    if model.partition(",")[0] == "host" and top.raw("accel") == "tcg":
         fields.fail("model", "host needs accel kvm: name a model such as qemu64 or max")
     return {"cpu_model": model, "cpus": count or 1}
 

@@ -118,10 +118,9 @@ def _flatten_pci(buses: list[dict[str, Any]]) -> list[str]:
     found = []
     for bus in buses:
         for device in bus.get("devices", []):
-            identifiers = device["id"]
-            found.append(
-                f"{bus['bus']:02x}:{device['slot']:02x}.{device['function']} {identifiers['vendor']:04x}:{identifiers['device']:04x} {device.get('qdev_id', '')}".rstrip()
-            )
+            address = f"{bus['bus']:02x}:{device['slot']:02x}.{device['function']}"
+            kind = f"{device['id']['vendor']:04x}:{device['id']['device']:04x}"
+            found.append(f"{address} {kind} {device.get('qdev_id', '')}".rstrip())
             bridge = device.get("pci_bridge")
             if bridge and bridge.get("devices"):
                 found += _flatten_pci([{"bus": bridge["bus"]["number"], "devices": bridge["devices"]}])

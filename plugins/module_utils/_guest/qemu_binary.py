@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from .._host.files import read_json, write_json
+from .._host.programs import TimeoutExpired, run
 from .errors import HostmemError
 
 _VERSION = re.compile(r"version (\d+)\.(\d+)\.(\d+)(?: \((.*)\))?")
@@ -101,10 +101,8 @@ def _ask(path: str) -> dict[str, Any]:
 
 def _run(path: str, *words: str) -> str:
     try:
-        done = subprocess.run(
-            [path, *words], capture_output=True, stdin=subprocess.DEVNULL, text=True, timeout=_TIMEOUT, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
+        done = run([path, *words], _TIMEOUT)
+    except (OSError, TimeoutExpired) as error:
         raise HostmemError(
             f"{path} {' '.join(words)} cannot be run.", cause=str(error), cure="Reinstall the package that provides it."
         ) from error

@@ -7,13 +7,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .._host.files import tail
 from .._host.processes import Process, process
+from .._host.programs import Started, spawn
 from .arguments import GENERATION, LOG
 from .command_line import parse_command_line
 from .errors import HostmemError
@@ -26,7 +26,7 @@ class QemuProcess:
     """A QEMU this program started. It outlives this program: it is in a session of its own and inherits only the guest's lock."""
 
     generation: GenerationPaths
-    popen: subprocess.Popen[bytes]
+    popen: Started
     process: Process
 
     def exit_status(self) -> int | None:
@@ -65,16 +65,7 @@ def launch(binary: str, argv: list[str], generation: GenerationPaths, inherited:
     words = [binary, *argv, "-S", "-qmp", f"unix:{generation.qmp},server=on,wait=off", "-D", generation.debug_log]
     try:
         with open(generation.output, "ab") as output:
-            popen = subprocess.Popen(
-                words,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                pass_fds=inherited,
-                cwd="/",
-                umask=0o077,
-            )
+            popen = spawn(words, output, inherited)
     except OSError as error:
         raise HostmemError(
             f"QEMU {binary} cannot be started.",

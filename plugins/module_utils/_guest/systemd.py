@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
 
+from .._host.programs import run
 from .errors import HostmemError
 
 
@@ -22,9 +22,7 @@ def systemctl(verb: str, guests: Sequence[str]) -> None:
 
     :raises HostmemError: with systemctl's message; which guests failed, their results tell.
     """
-    done = subprocess.run(
-        ["systemctl", verb, *(unit_name(guest) for guest in guests)], capture_output=True, text=True, check=False
-    )
+    done = run(["systemctl", verb, *(unit_name(guest) for guest in guests)])
     if done.returncode:
         raise HostmemError(
             f"systemctl {verb} failed.", cause=done.stderr.strip(), cure=f"See: journalctl -u '{unit_name(guests[0])}'"
@@ -33,10 +31,5 @@ def systemctl(verb: str, guests: Sequence[str]) -> None:
 
 def is_active(guest: str) -> bool:
     """True while systemd holds the guest's unit for active (or reloading)."""
-    done = subprocess.run(
-        ["systemctl", "show", "--property=ActiveState", "--value", unit_name(guest)],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
+    done = run(["systemctl", "show", "--property=ActiveState", "--value", unit_name(guest)])
     return done.stdout.strip() in ("active", "reloading", "activating")

@@ -10,8 +10,9 @@ import fcntl
 import json
 import os
 import struct
-import subprocess
 from typing import Any
+
+from .programs import run
 
 _TUN = "/dev/net/tun"
 # linux/if_tun.h
@@ -25,7 +26,7 @@ class TapError(Exception):
 
 
 def _ip(*words: str) -> str:
-    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
+    done = run(["ip", *words])
     if done.returncode:
         raise TapError(f"ip {' '.join(words)}: {done.stderr.strip()}")
     return done.stdout
