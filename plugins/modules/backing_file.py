@@ -204,7 +204,7 @@ diff:
       type: dict
       sample: {"/dev/shm/hostmem/web1": {"state": "directory", "mode": "0700", "owner": "hostmem", "group": "hostmem"}}
 error:
-  description: What was wrong, as text for people in RV(msg) and in parts here.
+  description: What was wrong, as text for people in C(msg) and in parts here.
   returned: failure
   type: dict
   contains:

@@ -162,7 +162,7 @@ diff:
       type: dict
       sample: {"power": "on"}
 error:
-  description: What was wrong, as text for people in RV(msg) and in parts here.
+  description: What was wrong, as text for people in C(msg) and in parts here.
   returned: failure
   type: dict
   contains:

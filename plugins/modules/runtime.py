@@ -43,6 +43,12 @@ options:
     description: Directory of the runtimes.
     type: path
     default: /usr/lib/hostmem
+  _tree:
+    description: Name of the runtime to install. Set by the action plugin, not by users.
+    type: str
+  _archive:
+    description: The runtime's files on the host. Set by the action plugin, not by users.
+    type: path
 requirements:
   - qemu.qmp >= 0.0.5 on the controller
   - Python >= 3.9 as /usr/bin/python3 on the host
@@ -264,11 +270,13 @@ def main() -> None:
         argument_spec={
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "path": {"type": "path", "default": "/usr/lib/hostmem"},
-            "_tree": {"type": "str", "required": True},  # both set by the action plugin
+            "_tree": {"type": "str"},  # both set by the action plugin
             "_archive": {"type": "path"},
         },
         supports_check_mode=True,
     )
+    if not module.params["_tree"]:
+        module.fail_json(msg="The runtime's files come from the controller: call hostmem.qemu.runtime by this name.")
     work = absent if module.params["state"] == "absent" else present
     try:
         result = work(module, Runtimes(module))
