@@ -118,7 +118,7 @@ class Stream:
     def step(self, timeout: float) -> None:
         """Move data for at most ``timeout`` seconds."""
         writers = [self.connection] if self._out else []
-        readable, writable, _ = select.select([self.connection], writers, [], max(timeout, 0.0))
+        readable, writable, _exceptional = select.select([self.connection], writers, [], max(timeout, 0.0))
         if writable:
             self._flush()
         if readable:
