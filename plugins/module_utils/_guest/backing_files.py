@@ -81,17 +81,16 @@ class Plan:
 
     @property
     def changed(self) -> bool:
-        return any(item.changed for item in (*self.files, *self.directories))
+        return any(item.changed for item in self.files) or any(item.changed for item in self.directories)
 
     def diff(self) -> dict[str, dict[str, Any]]:
         """Before and after by path."""
-        before, after = {}, {}
-        for path, item in (
-            *((item.path, item) for item in self.directories),
-            *((item.placed.path, item) for item in self.files),
-        ):
-            before[path], after[path] = item.sides()
-        return {"before": before, "after": after}
+        sides = {place.path: place.sides() for place in self.directories}
+        sides.update((item.placed.path, item.sides()) for item in self.files)
+        return {
+            "before": {path: before for path, (before, _after) in sides.items()},
+            "after": {path: after for path, (_before, after) in sides.items()},
+        }
 
 
 def plan_present(blocks: Sequence[PlacedBlock], user: User, fresh: bool) -> Plan:
