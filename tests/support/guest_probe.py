@@ -4,7 +4,8 @@
 """What the kernel, systemd and QEMU say of a host's guests, without asking the collection.
 
 This file runs alone, as root, on any Python >= 3.9, so that a test may copy it to a host:
-``guest_probe.py record FILE NAME...`` writes one JSON object by name, ``guest_probe.py snapshot NAME DISK FILE`` makes a disk snapshot.
+``guest_probe.py record FILE NAME...`` writes one JSON object by name, ``guest_probe.py snapshot NAME DISK FILE`` makes a disk snapshot,
+``guest_probe.py powerdown NAME`` presses the power button.
 """
 
 from __future__ import annotations
@@ -152,6 +153,9 @@ def main() -> int:
     verb, *words = sys.argv[1:]
     if verb == "snapshot":
         snapshot(*words)
+    elif verb == "powerdown":
+        with Qmp(words[0]) as qmp:
+            qmp.execute("system_powerdown")
     else:
         path, *names = words
         Path(path).write_text(json.dumps({name: show(name) for name in names}))
