@@ -24,7 +24,7 @@ from .report import markdown, write_docs
 
 SIZES = (256, 4096)
 # Pairs with one guest; rounds by number of guests.
-FULL = (36, {10: 10, 50: 5})
+FULL = (40, {10: 12, 50: 8})
 QUICK = (3, {10: 1})
 RESERVE_MIB = 1024
 

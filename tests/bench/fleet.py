@@ -122,6 +122,7 @@ class Fleet:
         while self.pids():
             time.sleep(0.01)
         _run(self.host, "undefine", *self.names)
+        self.host.names = [name for name in self.host.names if name not in self.names]
 
 
 def _run(host: Host, *words: str) -> list[dict[str, Any]]:

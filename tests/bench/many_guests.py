@@ -50,17 +50,17 @@ def many_guests(host: Host, guests: int, rounds: int, parallel: int, chance: ran
     """
     host.install(OLD)
     host.configure(parallel=parallel)
-    fleets = {letter: Fleet(host, _names(letter, guests), kind(guests)) for letter in ("a", "b")}
+    fleets: dict[str, Fleet] = {}
     try:
-        for fleet in fleets.values():
-            fleet.wait_ready()
+        for letter in ("a", "b"):
+            fleets[letter] = Fleet(host, _names(letter, guests), kind(guests))
+            fleets[letter].wait_ready()
+            fleets[letter].freeze()
         contenders: dict[str, Contender] = {
             "bare": Bare(fleets["a"], parallel),
             "runtime": Runtime(fleets["b"]),
             "playbook": Playbook(fleets["b"]),
         }
-        for fleet in fleets.values():
-            fleet.freeze()
         host.install(NEW)
         upgrade = {role: measure_alone(contenders[role]) for role in ("bare", "runtime")}
         done = [_round(contenders, chance) for _number in range(rounds)]

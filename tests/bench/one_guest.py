@@ -65,13 +65,12 @@ def one_guest(host: Host, size: int, count: int, chance: random.Random) -> OneGu
 
 def _start(host: Host, names: dict[str, str], wanted: Kind) -> dict[str, Contender]:
     host.install(OLD)
-    fleets = {role: Fleet(host, [name], wanted) for role, name in sorted(names.items(), key=lambda item: item[1])}
-    for fleet in fleets.values():
-        fleet.wait_ready()
-    contenders: dict[str, Contender] = {"bare": Bare(fleets["bare"], 1), "ours": Runtime(fleets["ours"])}
-    for fleet in fleets.values():
-        fleet.freeze()
-    return contenders
+    fleets = {}
+    for role, name in sorted(names.items(), key=lambda item: item[1]):
+        fleets[role] = Fleet(host, [name], wanted)
+        fleets[role].wait_ready()
+        fleets[role].freeze()
+    return {"bare": Bare(fleets["bare"], 1), "ours": Runtime(fleets["ours"])}
 
 
 def _pair(contenders: dict[str, Contender], chance: random.Random) -> Pair:
