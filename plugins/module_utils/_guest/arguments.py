@@ -79,7 +79,7 @@ def disk_blockdev(disk: Disk) -> str:
 def blockdev(disk: Disk) -> dict[str, Any]:
     """The block node of a disk as QAPI's BlockdevOptions."""
     protocol = {
-        "driver": "host_device" if disk.path.startswith("/dev/") and not disk.path.startswith("/dev/shm/") else "file",
+        "driver": file_driver(disk.path),
         "filename": disk.path,
         "aio": disk.aio,
         "cache": {"direct": disk.cache == "none"},
@@ -92,6 +92,11 @@ def blockdev(disk: Disk) -> dict[str, Any]:
         "cache": {"direct": disk.cache == "none"},
         "file": protocol,
     }
+
+
+def file_driver(path: str) -> str:
+    """QEMU's driver for an image's file: it opens block devices only as host_device, and regular files only as file."""
+    return "host_device" if path.startswith("/dev/") and not path.startswith("/dev/shm/") else "file"
 
 
 def disk_device(disk: Disk) -> str:

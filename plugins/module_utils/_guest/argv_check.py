@@ -80,7 +80,7 @@ class _Check:
 
     def _check_permitted(self) -> None:
         for option in self._options:
-            if option.name not in _RENDERED:
+            if option.name not in _RENDERED or _is_further_object(option):
                 reason = forbidden_reason(option)
                 if reason:
                     self.problems.append(f"{option} {reason}")
@@ -210,6 +210,11 @@ class _Check:
         missing = Counter((option.name, option.value) for option in further) - present
         for name, value in missing.elements():
             self.problems.append(f"the definition's argument -{name} {value} is missing")
+
+
+def _is_further_object(option: Option) -> bool:
+    kind = parse_options(option.value, "qom-type").get("qom-type", "") if option.name == "object" else "memory-backend"
+    return not kind.startswith("memory-backend")
 
 
 def _node_problems(got: Any, wanted: dict[str, Any]) -> list[str]:

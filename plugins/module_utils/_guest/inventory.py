@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -178,8 +179,9 @@ def _compare(where: str, left: Any, right: Any, found: list[str]) -> None:
             else:
                 _compare(f"{where}.{key}" if where else key, left[key], right[key], found)
     elif isinstance(left, list) and isinstance(right, list) and all(isinstance(item, str) for item in left + right):
-        found += [f"{where}: {item} is in the running guest only" for item in left if item not in right]
-        found += [f"{where}: {item} is not in the running guest" for item in right if item not in left]
+        only_left, only_right = Counter(left) - Counter(right), Counter(right) - Counter(left)
+        found += [f"{where}: {item} is in the running guest only" for item in only_left.elements()]
+        found += [f"{where}: {item} is not in the running guest" for item in only_right.elements()]
     elif left != right and _plain(left) != _plain(right):
         found.append(f"{where}: {left!r} in the running guest, {right!r} otherwise")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .command_line import Option, parse_command_line
-from .qemu_options import is_on, parse_options
+from .qemu_options import is_on, parse_options, split_options
 
 _OURS = {
     "machine": "machine and accel",
@@ -74,6 +74,26 @@ _HARMLESS = frozenset(
         "bios",
     ]
 )
+# Objects that hold nothing two QEMUs cannot hold at once, and write no file.
+_OBJECTS = frozenset(
+    [
+        "can-bus",
+        "cryptodev-backend-builtin",
+        "iothread",
+        "main-loop",
+        "pr-manager-helper",
+        "rng-builtin",
+        "rng-egd",
+        "rng-random",
+        "secret",
+        "secret_keyring",
+        "thread-context",
+        "throttle-group",
+    ]
+)
+_OBJECT_FAMILIES = ("acpi-generic-", "authz-", "tls-")
+# What the runtime itself makes in a generation's directory (paths.py).
+_GENERATION_FILES = ("qmp.sock", "cpr.sock", "main.sock", "generation.json")
 
 
 def forbidden_arguments(arguments: list[str], where: str) -> list[str]:
@@ -105,17 +125,37 @@ def forbidden_reason(option: Option) -> str | None:
         return f"cannot be read: {error}"
 
 
+def _options(value: str, implied: str) -> dict[str, str]:
+    """The options, each given once: QEMU takes the last one, so what looks harmless might be replaced behind.
+
+    :raises ValueError: a key is repeated.
+    """
+    if not value.startswith("{"):  # in JSON, QEMU refuses it itself
+        first, *others = split_options(value)
+        keys = [part.partition("=")[0] for part in (first if "=" in first else implied, *others)]
+        repeated = sorted({key for key in keys if keys.count(key) > 1})
+        if repeated:
+            raise ValueError(f"{', '.join(repeated)} is given more than once")
+    return parse_options(value, implied)
+
+
 def _global_reason(value: str) -> str | None:
-    return "changes how QEMU migrates, which is the runtime's" if value.startswith("migration.") else None
+    """Written ``DRIVER.PROPERTY=VALUE`` or ``driver=…,property=…,value=…``."""
+    driver = parse_options(value).get("driver", value.partition(".")[0])
+    return "changes how QEMU migrates, which is the runtime's" if "migration" in driver else None
 
 
 def _object(value: str) -> str | None:
-    kind = parse_options(value, "qom-type").get("qom-type", "")
-    return "is rendered from the definition: use memory.blocks" if kind.startswith("memory-backend") else None
+    kind = _options(value, "qom-type").get("qom-type", "")
+    if kind.startswith("memory-backend"):
+        return "is rendered from the definition: use memory.blocks"
+    if kind.startswith("monitor-"):
+        return "belongs to the runtime"
+    return None if kind in _OBJECTS or kind.startswith(_OBJECT_FAMILIES) else "is not known to survive a live update"
 
 
 def _chardev(value: str) -> str | None:
-    options = parse_options(value, "backend")
+    options = _options(value, "backend")
     backend = options.get("backend", "")
     if options.get("logfile"):
         return "has a logfile, which the next QEMU truncates: use a console with to: log"
@@ -137,7 +177,8 @@ def _socket(options: dict[str, str]) -> str | None:
         return None
     path = options.get("path", "")
     if path.startswith("@generation@/"):
-        return None
+        name = path.partition("/")[2]
+        return f"takes the place of the runtime's {name}" if name in _GENERATION_FILES or "/" in name else None
     if path:
         return (
             f"listens on {path}, which the next QEMU would take over and the old one unlink: put it under @generation@/"
@@ -152,7 +193,7 @@ def _character_device(value: str) -> str | None:
 
 
 def _network(value: str) -> str | None:
-    options = parse_options(value, "type")
+    options = _options(value, "type")
     if "hostfwd" in options or "guestfwd" in options:
         return "forwards a port, which two QEMUs cannot hold at once: use a tap"
     if options.get("type") == "user":
@@ -165,7 +206,7 @@ def _blockdev(value: str) -> str | None:
 
 
 def _device(value: str) -> str | None:
-    kind = parse_options(value, "driver").get("driver", "")
+    kind = _options(value, "driver").get("driver", "")
     if kind == "nvme":
         return "cannot be migrated (QEMU: State blocked by non-migratable device)"
     if kind in ("pc-dimm", "nvdimm", "virtio-mem-pci", "virtio-pmem-pci"):
@@ -183,7 +224,7 @@ def _display(value: str) -> str | None:
 
 def _trace(value: str) -> str | None:
     """Traced events go to QEMU's own log, which each generation has for itself."""
-    return "writes a file that the next QEMU truncates" if "file" in parse_options(value, "enable") else None
+    return "writes a file that the next QEMU truncates" if "file" in _options(value, "enable") else None
 
 
 _CHECKS: dict[str, Callable[[str], str | None]] = {

@@ -14,7 +14,7 @@ from typing import Any
 from .._host.files import tail
 from .._host.processes import Process, process
 from .._host.programs import Started, spawn
-from .arguments import GENERATION, LOG
+from .arguments import GENERATION, LOG, file_driver
 from .command_line import parse_command_line
 from .errors import HostmemError
 from .paths import GenerationPaths
@@ -90,14 +90,15 @@ def _filled(word: str, values: Mapping[str, str]) -> str:
 
 def with_images(argv: list[str], images: Mapping[str, Mapping[str, str]]) -> list[str]:
     """Let disks open other images: ``{"d0": {"path": …, "format": …}}``."""
+    by_node = {f"disk-{key}": image for key, image in images.items()}
 
     def change(value: str) -> str:
         node = json.loads(value)
-        image = images.get(str(node.get("node-name", "")).partition("disk-")[2])
+        image = by_node.get(str(node.get("node-name", "")))
         if image is None:
             return value
         node["driver"] = image["format"]
-        node["file"]["filename"] = image["path"]
+        node["file"] = {**node["file"], "driver": file_driver(image["path"]), "filename": image["path"]}
         return json.dumps(node, sort_keys=True)
 
     return _change_values(argv, "blockdev", change)
@@ -117,6 +118,8 @@ def for_incoming(argv: list[str], mem_paths: Mapping[str, str]) -> list[str]:
         if not kind.startswith("memory-backend"):
             return value
         options["prealloc"] = "off"
+        if "host-nodes" in options:
+            options["host-nodes"] = options["host-nodes"].split(",")  # repeated keys were joined
         if options.get("id") in mem_paths:
             options["mem-path"] = mem_paths[options["id"]]
         return format_options(options, kind)
