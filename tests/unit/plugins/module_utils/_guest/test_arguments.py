@@ -111,11 +111,21 @@ def test_disk_device(disk: dict[str, Any], wanted: str) -> None:
     assert arguments.disk_device(parse_definition(disks(disk)).disks[0]) == wanted
 
 
-def test_tap_is_multi_queue_and_made_by_nobody_else() -> None:
+def test_tap_comes_as_descriptors_that_the_runtime_opens() -> None:
     (nic,) = parse_definition(nics({"tap": "t0", "queues": 2})).nics
-    netdev = arguments.nic_netdev(nic).split(",")
-    assert {"ifname=t0", "script=no", "downscript=no", "queues=2"} <= set(netdev)
-    assert {"netdev=net-n0", "mac=52:54:00:12:34:56", "mq=on", "vectors=6"} <= set(arguments.nic_device(nic).split(","))
+    assert arguments.nic_netdev(nic) == "tap,id=net-n0,fds=@tap-n0@,vhost=off"
+    assert arguments.nic_device(nic) == "virtio-net-pci,id=n0,netdev=net-n0,mac=52:54:00:12:34:56,mq=on,vectors=6"
+
+
+@pytest.mark.parametrize("model", ["virtio-net-pci", "e1000e"])
+def test_a_single_queue_fits_every_model(model: str) -> None:
+    (nic,) = parse_definition(nics({"model": model})).nics
+    assert arguments.nic_device(nic) == f"{model},id=n0,netdev=net-n0,mac=52:54:00:12:34:56"
+
+
+def test_user_network() -> None:
+    (nic,) = parse_definition(definition(nics=[{"id": "n0", "type": "user", "mac": "52:54:00:12:34:56"}])).nics
+    assert arguments.nic_netdev(nic) == "user,id=net-n0"
 
 
 def test_console_logs_are_appended_and_sockets_belong_to_the_generation() -> None:

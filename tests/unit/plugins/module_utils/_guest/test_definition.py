@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from typing import Any
 
 import pytest
@@ -127,7 +128,7 @@ def test_the_given_mapping_is_left_alone() -> None:
         ("256M", 256 << 20),
         ("256MiB", 256 << 20),
         ("1g", 1 << 30),
-        (" 1 G ", 1 << 30),
+        ("1 G", 1 << 30),
         ("2T", 2 << 40),
     ],
 )
@@ -173,7 +174,17 @@ def test_taps_of_one_guest_have_distinct_legal_names() -> None:
     )
     taps = [nic.tap for nic in guest.nics]
     assert len(set(taps)) == len(taps)
-    assert all(0 < len(tap) <= 15 for tap in taps)
+    assert all(re.fullmatch(r"[a-z0-9]{1,13}", tap) for tap in taps)
+
+
+def test_taps_of_guests_with_long_names_differ() -> None:
+    taps = {parse_definition({**nics({}), "name": f"{c}-database-replica-1"}).nics[0].tap for c in ("eu", "us")}
+    assert len(taps) == 2
+
+
+def test_the_tap_of_a_guest_stays_the_same() -> None:
+    first, again = (parse_definition(nics({})).nics[0].tap for _run in range(2))
+    assert first == again
 
 
 def test_one_image_may_be_read_by_two_disks() -> None:

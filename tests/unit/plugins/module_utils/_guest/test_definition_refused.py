@@ -14,6 +14,8 @@ from ansible_collections.hostmem.qemu.plugins.module_utils._guest.errors import 
 
 from .definitions import MINIMAL, consoles, definition, disks, memory, nics, without
 
+OURS = "is taken by the collection's own devices and sockets"
+
 TOP_LEVEL = [
     (None, "definition", "must be a mapping"),
     (["web1"], "definition", "must be a mapping"),
@@ -22,6 +24,10 @@ TOP_LEVEL = [
     (without(MINIMAL, "memory"), "memory", "is required"),
     (definition(schema=2), "schema", "is not the schema"),
     (definition(schema="1"), "schema", "is not the schema"),
+    (definition(schema=0), "schema", "is not the schema"),
+    (definition(schema=False), "schema", "is not the schema"),
+    (definition(schema=True), "schema", "is not the schema"),
+    (definition(schema=1.0), "schema", "is not the schema"),
     (definition(ram="1G"), "ram", "is not known here"),
     (definition(Machine="pc-q35-10.0"), "Machine", "is not known here"),
     (definition(name=""), "name", "non-empty"),
@@ -38,6 +44,11 @@ TOP_LEVEL = [
     (definition(accel="xen"), "accel", "is not one of"),
     (definition(accel=True), "accel", "must be a non-empty text"),
     (definition(cpu=2), "cpu", "must be a mapping"),
+    (definition(cpu=[]), "cpu", "must be a mapping"),
+    (definition(cpu=""), "cpu", "must be a mapping"),
+    (definition(cpu=False), "cpu", "must be a mapping"),
+    (definition(cpu={"model": "host"}), "cpu.model", "host needs accel kvm"),
+    (definition(cpu={"model": "host,-vmx"}), "cpu.model", "host needs accel kvm"),
     (definition(cpu={"count": 0}), "cpu.count", "whole number"),
     (definition(cpu={"count": "2"}), "cpu.count", "whole number"),
     (definition(cpu={"count": True}), "cpu.count", "whole number"),
@@ -55,6 +66,7 @@ TOP_LEVEL = [
     (definition(kernel="/boot/vmlinuz"), "kernel", "must be a mapping"),
     (definition(kernel={"image": "vmlinuz"}), "kernel.image", "absolute path"),
     (definition(kernel={"image": "/boot/vmlinuz", "cmdline": "quiet\n-S"}), "kernel.cmdline", "line break"),
+    (definition(kernel={"image": "/boot/vmlinuz", "cmdline": "quiet\r-S"}), "kernel.cmdline", "line break"),
     (definition(kernel={"image": "/boot/vmlinuz", "append": "quiet"}), "kernel.append", "is not known here"),
     (definition(disks={"id": "d0"}), "disks", "must be a list"),
     (definition(disks="d0"), "disks", "must be a list"),
@@ -73,6 +85,8 @@ ALIASES = [
     "pc-q35-10.0,accel=tcg",
     "pc q35-10.0",
     "pc-q35-10.0 ",
+    "pc-q35-10.0\n",
+    "pc-q35-\u0661\u0660.\u0660",
 ]
 
 MEMORY = [
@@ -112,6 +126,8 @@ MEMORY = [
     ),
     (memory({"backing": "hugetlbfs", "page_size": "3M"}), "memory.blocks[0].page_size", "is not a page size"),
     (memory({"backing": "hugetlbfs", "page_size": 1024}), "memory.blocks[0].page_size", "is not a page size"),
+    (memory({"backing": "hugetlbfs", "page_size": "4K"}), "memory.blocks[0].page_size", "is not a page size"),
+    (memory({"backing": "memfd", "page_size": "4K"}), "memory.blocks[0].page_size", "is not a page size"),
     (
         memory({"backing": "hugetlbfs", "page_size": "2M", "filesystem": "dax"}),
         "memory.blocks[0].filesystem",
@@ -166,6 +182,10 @@ BAD_SIZES = [
     "4097",
     4095,
     "1G1M",
+    " 1G",
+    "1M\n",
+    "\u0662M",
+    "4\u212a",
 ]
 
 DISKS = [
@@ -185,9 +205,17 @@ DISKS = [
     (disks({"boot_index": "1"}), "disks[0].boot_index", "whole number"),
     (disks({"size": "1G"}), "disks[0].size", "is not known here"),
     (disks({}, {}), "disks[1].id", "'d0' is taken by disks[0].id"),
-    (disks({}, {"id": "d1"}), "disks", "/srv/web1.qcow2 is written by two disks"),
+    (disks({}, {"id": "d1"}), "disks", "/srv/web1.qcow2 is written by one disk and used by another"),
+    (
+        disks({}, {"id": "d1", "read_only": True}),
+        "disks",
+        "/srv/web1.qcow2 is written by one disk and used by another",
+    ),
+    (disks({"id": "d" * 27}), "disks[0].id", "begin with a letter"),  # node names have 31 characters at most
+    (disks({"boot_index": 1}, {"id": "d1", "path": "/srv/b", "boot_index": 1}), "disks", "boot_index 1 is given twice"),
+    (disks({"id": "scsi0", "interface": "scsi"}), "disks[0].id", f"'scsi0' {OURS}"),
     (disks({"id": "ram0"}), "disks[0].id", "'ram0' is taken by memory.blocks[0].id"),
-    (disks({"id": "video"}), "disks[0].id", "'video' is taken by video"),
+    (disks({"id": "video"}), "disks[0].id", f"'video' {OURS}"),
 ]
 
 NICS = [
@@ -195,14 +223,21 @@ NICS = [
     (nics({"type": "bridge"}), "nics[0].type", "is not one of"),
     (nics({"bridge": "a-very-long-name"}), "nics[0].bridge", "interface name"),
     (nics({"bridge": "br0,script=/x"}), "nics[0].bridge", "interface name"),
-    (nics({"tap": "tap/0"}), "nics[0].tap", "interface name"),
+    (nics({"tap": "tap/0"}), "nics[0].tap", "base name for two interfaces"),
+    (nics({"tap": "tap.0"}), "nics[0].tap", "base name for two interfaces"),
+    (nics({"tap": "t" * 14}), "nics[0].tap", "1 to 13 characters"),
     (definition(nics=[{"id": "n0", "bridge": "br0"}]), "nics[0].mac", "is required"),
     (nics({"mac": "52:54:00:12:34"}), "nics[0].mac", "unicast MAC address"),
     (nics({"mac": "53:54:00:12:34:56"}), "nics[0].mac", "unicast MAC address"),
     (nics({"mac": "52-54-00-12-34-56"}), "nics[0].mac", "unicast MAC address"),
     (nics({"mac": 90520730730496}), "nics[0].mac", "must be a non-empty text"),
-    (nics({"queues": 1}), "nics[0].queues", "at least 2"),
-    (nics({"model": "e1000e"}), "nics[0].model", "single queue"),
+    (nics({"queues": 0}), "nics[0].queues", "whole number"),
+    (nics({"model": "e1000e", "queues": 2}), "nics[0].queues", "virtio-net model"),
+    (
+        definition(nics=[{"id": "n0", "type": "user", "mac": "52:54:00:12:34:56", "queues": 2}]),
+        "nics[0].queues",
+        "more than one needs a tap",
+    ),
     (nics({"model": "virtio-net-pci,romfile=/x"}), "nics[0].model", "is not a device name"),
     (nics({"type": "user"}), "nics[0].type", "neither bridge nor tap"),
     (nics({"vlan": 1}), "nics[0].vlan", "is not known here"),
@@ -217,7 +252,10 @@ CONSOLES = [
     (consoles({"to": "/var/log/x"}), "consoles[0].to", "is not one of"),
     (consoles({"path": "/var/log/x"}), "consoles[0].path", "is not known here"),
     (consoles({}, {}), "consoles[1].id", "'c0' is taken by consoles[0].id"),
-    (consoles({"id": "qga"}), "consoles[0].id", "'qga' is taken by guest_agent"),
+    (consoles({"id": "qga"}), "consoles[0].id", f"'qga' {OURS}"),
+    (consoles({"id": "virtio-serial0", "type": "virtio"}), "consoles[0].id", f"'virtio-serial0' {OURS}"),
+    (consoles({"id": "qmp", "to": "socket"}), "consoles[0].id", f"'qmp' {OURS}"),
+    (consoles(*({"id": f"c{number}"} for number in range(5))), "consoles", "4 serial ports"),
 ]
 
 
