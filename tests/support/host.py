@@ -23,7 +23,7 @@ from ansible_collections.hostmem.qemu.plugins.plugin_utils._runtime_tree import 
 
 CACHE = Path(os.environ.get("HOSTMEM_CACHE", "/var/cache/hostmem-tests"))
 QEMU_TREES = CACHE / "qemu"
-HEARTBEAT = CACHE / "guests" / "heartbeat.elf"
+HEARTBEAT = CACHE / "guests" / "heartbeat"
 USER = "hostmem-test"
 MACHINE = "pc-q35-10.0"
 
