@@ -121,14 +121,52 @@ def save_record(generation: GenerationPaths, record: dict[str, Any]) -> None:
     write_json(generation.record, {"schema": SCHEMA, **record})
 
 
+def prepare_current(paths: GuestPaths, generation: Generation) -> None:
+    """Make what ``make_current`` will only have to rename, so that a full file system cannot stop it half-way.
+
+    :raises OSError: it cannot be written; nothing has changed.
+    """
+    for path in _prepared(paths):
+        remove_file(path)
+    pid_file, current = _prepared(paths)
+    write_text(pid_file, _pid_text(generation), 0o644)
+    os.symlink(os.path.basename(generation.paths.directory), current)
+
+
 def make_current(paths: GuestPaths, generation: Generation) -> None:
     """Point the PID file and the symbolic link ``current`` at this generation."""
-    if generation.process is not None:
-        write_text(paths.pid_file, f"{generation.process.pid}\n", 0o644)
-    temporary = f"{paths.current}.new"
-    remove_file(temporary)
-    os.symlink(os.path.basename(generation.paths.directory), temporary)
-    os.rename(temporary, paths.current)
+    pid_file, current = _prepared(paths)
+    if not _says(pid_file, current, generation):
+        if _says(paths.pid_file, paths.current, generation):
+            forget_prepared(paths)
+            return
+        prepare_current(paths, generation)
+    os.rename(pid_file, paths.pid_file)
+    os.rename(current, paths.current)
+
+
+def forget_prepared(paths: GuestPaths) -> None:
+    """Remove what was prepared for a generation that did not become current."""
+    for path in _prepared(paths):
+        remove_file(path)
+
+
+def _prepared(paths: GuestPaths) -> tuple[str, str]:
+    return f"{paths.pid_file}.next", f"{paths.current}.next"
+
+
+def _pid_text(generation: Generation) -> str:
+    return f"{generation.process.pid}\n" if generation.process else ""
+
+
+def _says(pid_file: str, link: str, generation: Generation) -> bool:
+    """Whether a PID file and a link lead to the generation."""
+    try:
+        with open(pid_file, encoding="ascii") as file:
+            same = file.read() == _pid_text(generation)
+        return same and os.readlink(link) == os.path.basename(generation.paths.directory)
+    except OSError:
+        return False
 
 
 def current_number(paths: GuestPaths) -> int | None:
@@ -160,5 +198,6 @@ def forget_all(paths: GuestPaths) -> None:
     """Remove what the last QEMU of a stopped guest left."""
     for number in generation_numbers(paths):
         forget_generation(paths, number)
+    forget_prepared(paths)
     for path in (paths.current, paths.pid_file):
         remove_file(path)

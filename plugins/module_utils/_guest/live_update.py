@@ -9,6 +9,7 @@ The steps are those of the journal. Before HANDOVER everything goes back to the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -29,6 +30,7 @@ from .generations import (
     make_current,
     make_generation,
     next_number,
+    prepare_current,
     save_record,
 )
 from .handover import end, roll_back, set_capabilities, set_transfer_mode
@@ -74,10 +76,11 @@ async def update(config: Config, name: str, options: UpdateOptions) -> dict[str,
             raise Refused(f"Guest {name} does not run.", cure="Start it; it then runs in the installed QEMU.")
         try:
             return await _update_from(config, paths, living[0], options)
-        except HostmemError as error:
+        except Exception as error:
             if Journal(paths).read() is not None:  # cut off beyond what the attempt itself could take back
                 outcome = await recover_locked(config, paths)
-                error.cause = f"{error.cause} Recovery: {outcome['outcome']}.".strip()
+                if isinstance(error, HostmemError):
+                    error.cause = f"{error.cause} Recovery: {outcome['outcome']}.".strip()
             raise
 
 
@@ -100,7 +103,8 @@ async def _update(
     async with UpdateSlot(config, options.parallel):
         found = await preflight(config, old, qmp)
         reasons = outdated_reasons(found, old.alive)
-        if not reasons and not options.force:
+        # Of a QEMU that is missing nothing is known: that is refused below.
+        if found.installed.inode and not reasons and not options.force:
             return {"changed": False, "generation": old.number, "reason": "already runs in the installed QEMU"}
         found.refuse()
         if options.check:
@@ -140,6 +144,7 @@ class Transfer:
         qemu: QemuProcess | None = None
         try:
             qemu = self._launch()
+            prepare_current(self._paths, Generation(qemu.generation, qemu.process, {}))
             self._write(STARTED)
             await self._offer(qemu)
             await self._compare(qemu)
@@ -297,7 +302,8 @@ class Transfer:
         new = Generation(qemu.generation, qemu.process, {})
         if self._was_running:
             await self._new.execute("cont")
-        self._write(CONTINUED)
+        with contextlib.suppress(OSError):  # a full file system: HANDOVER says enough to a recovery
+            self._write(CONTINUED)
         make_current(self._paths, new)
         await end(self._old_process)
         pause = await self._pause()
