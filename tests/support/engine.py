@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from support.host import Host
+from support.host import QEMU_TREES, Host
 from support.watch import STATUS_OFFSET, StatusPage
 
 # QEMU writes each change of the run state to its log (-D), with the time in microseconds.
@@ -117,6 +117,17 @@ class EngineHost(Host):
                 return int(line.split()[-2], 16)
         raise AssertionError(f"{name} has no RAMBlock {block}: {text}")
 
+    def qemu_pids(self, name: str) -> list[int]:
+        """All processes started with a place in the guest's run directory, whatever program they are."""
+        wanted = f"{self.settings['run']}/{name}/gen-".encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):
+                    if wanted in (entry / "cmdline").read_bytes() and process_state(int(entry.name)) not in "ZX":
+                        found.append(int(entry.name))
+        return sorted(found)
+
     def only_qemu(self, name: str) -> int:
         """The process of the one QEMU that carries the guest."""
         pids = self.qemu_pids(name)
@@ -185,6 +196,19 @@ class EngineHost(Host):
         """Run a verb in the background, in a process group of its own."""
         pipe = subprocess.PIPE
         return subprocess.Popen(self.command(*words), stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+
+    # --- breaking the installed QEMU
+
+    def install_impostor(self, incoming: str, version: str = "11.1", asked: str = "") -> None:
+        """A program that is QEMU when asked what it is, and runs other shell code when it is to take a guest over.
+
+        :param incoming: code in the place of QEMU; ``$REAL`` is the real one.
+        :param asked: code run before it answers what it is.
+        """
+        real = QEMU_TREES / version / "usr" / "bin" / "qemu-system-x86_64"
+        self.install_file(
+            f'#!/bin/sh\nREAL={real}\ncase " $* " in\n*" -incoming "*)\n{incoming}\n;;\nesac\n{asked}\nexec "$REAL" "$@"\n'
+        )
 
     # --- breaking the engine
 
