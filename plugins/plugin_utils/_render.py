@@ -39,6 +39,14 @@ TEMPLATE_FILTERS: dict[str, Callable[..., Any]] = {
 }
 
 
+class _Templates(FileSystemLoader):
+    """Templates that end with a line break, also where an editor left it out: what follows an include begins a new argument."""
+
+    def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
+        text, path, current = super().get_source(environment, template)
+        return text if text.endswith("\n") else f"{text}\n", path, current
+
+
 def render_argv(definition: Definition, templates: Sequence[str] = ()) -> list[str]:
     """QEMU's arguments for a guest. The same definition and templates give the same list.
 
@@ -47,7 +55,7 @@ def render_argv(definition: Definition, templates: Sequence[str] = ()) -> list[s
     :raises jinja2.TemplateError: a template is wrong.
     """
     environment = Environment(
-        loader=FileSystemLoader([*templates, DEFAULT_TEMPLATES]),
+        loader=_Templates([*templates, DEFAULT_TEMPLATES]),
         undefined=StrictUndefined,
         autoescape=False,
         trim_blocks=True,
