@@ -48,7 +48,9 @@ async def compare(old: Side, live: dict[str, Any], new: Side) -> Comparison:
     old_files = mapped_files(old.process.pid, old_blocks)
     new_files = mapped_files(new.process.pid, new_blocks)
     found = (
-        differences(live, new_inventory) + _file_differences(old_files, new_files) + await _queue_differences(old, new)
+        differences(live, new_inventory)
+        + _file_differences(old_files, new_files)
+        + _queue_differences(await _queue_sizes(old.qmp), await _queue_sizes(new.qmp))
     )
     blocks = [
         {**{key: value for key, value in block.items() if key != "address"}, "file": new_files[block["name"]]}
@@ -74,13 +76,12 @@ def _file_name(mapped: dict[str, Any] | None) -> str:
     return f"{mapped['path']} (inode {mapped['inode']})" if mapped else "anonymous memory"
 
 
-async def _queue_differences(old: Side, new: Side) -> list[str]:
+def _queue_differences(running: dict[str, int], other: dict[str, int]) -> list[str]:
     """A virtio queue that is larger than the new QEMU's cannot be loaded.
 
     Debian's QEMU 10.0.13 gives every queue 1024 entries; QEMU 11.1 refuses them in load ("vring.num 1024 exceeds
     allocated max 256"), other versions would overrun their rings.
     """
-    running, other = await _queue_sizes(old.qmp), await _queue_sizes(new.qmp)
     return [
         f"the virtio queues of {path} have {size} entries in the running guest, at most {other[path]} otherwise"
         for path, size in sorted(running.items())
