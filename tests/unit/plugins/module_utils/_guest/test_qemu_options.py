@@ -1,7 +1,7 @@
 # Copyright (c) 2026, hostmem.qemu authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""QEMU's option syntax and sizes."""
+"""QEMU's option syntax."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from ansible_collections.hostmem.qemu.plugins.module_utils._guest.qemu_options i
     parse_options,
     split_options,
 )
-from ansible_collections.hostmem.qemu.plugins.module_utils._guest.sizes import format_size, parse_size, round_up
 
 
 @pytest.mark.parametrize(
@@ -101,27 +100,3 @@ def test_command_line() -> None:
 def test_command_line_that_qemu_would_read_otherwise(words: list[str]) -> None:
     with pytest.raises(ValueError, match=r"would take it for a disk image|lacks its argument"):
         parse_command_line(words)
-
-
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [
-        (1, "1"),
-        (1023, "1023"),
-        (1024, "1K"),
-        (256 << 20, "256M"),
-        ((1 << 30) + 4096, "1048580K"),
-        (5 << 40, "5T"),
-        (0, "0"),
-    ],
-)
-def test_format_size(size: int, text: str) -> None:
-    assert format_size(size) == text
-    assert size == 0 or parse_size(text) == size
-
-
-@pytest.mark.parametrize(
-    ("value", "step", "wanted"), [(0, 4096, 0), (1, 4096, 4096), (4096, 4096, 4096), (4097, 4096, 8192)]
-)
-def test_round_up(value: int, step: int, wanted: int) -> None:
-    assert round_up(value, step) == wanted
