@@ -22,7 +22,6 @@ from .generations import (
     forget_all,
     forget_generation,
     generation_numbers,
-    living_generations,
     make_current,
     make_generation,
     next_number,
@@ -36,7 +35,7 @@ from .paths import GuestPaths, guest_paths
 from .qemu_binary import probe
 from .qemu_process import QemuProcess, fill_placeholders, launch, with_images
 from .qmp import Qmp, connect
-from .recovery import recover_locked
+from .recovery import settled
 from .started import verify_memory, wait_for_qmp
 from .store import StoredGuest, load_guest
 
@@ -52,8 +51,7 @@ async def start(config: Config, name: str) -> dict[str, Any]:
     paths = guest_paths(config, name)
     guest = load_guest(paths)
     with VerbLock(paths, VERB_WAIT):
-        await recover_locked(config, paths)
-        living = living_generations(paths)
+        living = await settled(paths)
         if living:
             return {"changed": False, "generation": living[-1].number, "pid": living[-1].alive.pid}
         return await _cold_start(config, paths, guest)
@@ -141,8 +139,7 @@ async def stop(config: Config, name: str, timeout: float) -> dict[str, Any]:
     """
     paths = guest_paths(config, name)
     with VerbLock(paths, VERB_WAIT):
-        await recover_locked(config, paths)
-        living = living_generations(paths)
+        living = await settled(paths)
         if not living:
             return {"changed": False, "how": "stopped already"}
         hows = [await _end(paths, generation, timeout) for generation in living]

@@ -43,7 +43,7 @@ from .paths import GuestPaths, guest_paths
 from .preflight import Preflight, preflight
 from .qemu_process import QemuProcess, fill_placeholders, for_incoming, launch, with_images
 from .qmp import Qmp, connect, is_migration_status
-from .recovery import recover_locked
+from .recovery import recover_locked, settled
 from .slots import UpdateSlot
 from .started import wait_for_qmp, wait_for_socket
 from .vcpus import vcpu_progress
@@ -70,15 +70,14 @@ async def update(config: Config, name: str, options: UpdateOptions) -> dict[str,
     """
     paths = guest_paths(config, name)
     with VerbLock(paths, VERB_WAIT):
-        await recover_locked(config, paths)
-        living = living_generations(paths)
+        living = await settled(paths)
         if not living:
             raise Refused(f"Guest {name} does not run.", cure="Start it; it then runs in the installed QEMU.")
         try:
             return await _update_from(config, paths, living[0], options)
         except Exception as error:
             if Journal(paths).read() is not None:  # cut off beyond what the attempt itself could take back
-                outcome = await recover_locked(config, paths)
+                outcome = await recover_locked(paths, living_generations(paths))
                 if isinstance(error, HostmemError):
                     error.cause = f"{error.cause} Recovery: {outcome['outcome']}.".strip()
             raise

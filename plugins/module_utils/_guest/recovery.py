@@ -25,14 +25,20 @@ async def recover(config: Config, name: str) -> dict[str, Any]:
     """Finish or roll back what was interrupted; nothing to do is no error."""
     paths = guest_paths(config, name)
     with VerbLock(paths, VERB_WAIT):
-        return await recover_locked(config, paths)
+        return await recover_locked(paths, living_generations(paths))
 
 
-async def recover_locked(_config: Config, paths: GuestPaths) -> dict[str, Any]:
-    """The same, for a caller that holds the verb lock."""
+async def settled(paths: GuestPaths) -> list[Generation]:
+    """The guest's living generations, at most one, after what was interrupted has been repaired. The caller holds the verb lock."""
+    living = living_generations(paths)
+    outcome = await recover_locked(paths, living)
+    return living_generations(paths) if outcome["changed"] else living
+
+
+async def recover_locked(paths: GuestPaths, living: list[Generation]) -> dict[str, Any]:
+    """Repair, for a caller that holds the verb lock and has just looked for the living generations."""
     journal = Journal(paths)
     entry = journal.read()
-    living = living_generations(paths)
     if entry is None and len(living) <= 1:
         return {"changed": False, "outcome": "nothing was interrupted"}
     outcome = await _recover(paths, entry or {}, {item.number: item for item in living})
