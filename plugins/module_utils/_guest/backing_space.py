@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .._host.filesystems import FileSystem, free_huge_pages_on_nodes, free_space
+from .._host.filesystems import FileSystem, free_huge_pages_on_nodes, free_space, reserved_huge_pages
 from .._host.processes import mapped_files
 from .backing_state import FileState
 from .errors import Refused
@@ -65,15 +65,25 @@ def _check_system(demands: list[Demand]) -> None:
     free = free_space(system.mount_point or demands[0].placed.block.directory) + sum(
         demand.gained for demand in demands
     )
-    # hugetlbfs reserves when it is mapped, so what running guests may still touch is not free any more.
-    promised = 0 if system.type == "hugetlbfs" else _promised(demands, system.device)
+    promised = 0
+    if system.type == "hugetlbfs":
+        # It reserves when it is mapped: what running guests may still touch is not free any more, and a file that was mapped
+        # once keeps its reservation. Whose a reservation is, nothing tells; if it is not ours, QEMU says so as it starts.
+        unfilled = sum(max(0, demand.state.size - demand.state.allocated) for demand in demands)
+        free += min(reserved_huge_pages(system.page_size), unfilled)
+    else:
+        promised = _promised(demands, system.device)
     if needed and needed > free - promised:
         names = ", ".join(demand.placed.block.id for demand in demands)
         what = "huge pages" if system.type == "hugetlbfs" else "space"
         raise Refused(
             f"Memory block {names}: not enough {what} in {system.mount_point} for {format_size(sum(d.size for d in demands))}.",
-            cause=f"{format_size(needed)} are needed, {format_size(free)} are free,"
-            f" of which {format_size(promised)} belong to other guests' memory that is not touched yet.",
+            cause=f"{format_size(needed)} are needed, {format_size(free)} are free"
+            + (
+                f", of which {format_size(promised)} belong to other guests' memory that is not touched yet."
+                if promised
+                else "."
+            ),
             cure="Enlarge the pool or mount, or stop guests.",
         )
 

@@ -101,6 +101,14 @@ def _free_huge_pages(page_size: int, path: str) -> int:
     return free * page_size
 
 
+def reserved_huge_pages(page_size: int) -> int:
+    """Bytes in free huge pages of the host that are promised to files already."""
+    try:
+        return _number(f"{_HUGE_PAGES}/hugepages-{page_size // 1024}kB/resv_hugepages") * page_size
+    except OSError:
+        return 0
+
+
 def free_huge_pages_on_nodes(page_size: int, nodes: Sequence[int]) -> int:
     """Bytes in free huge pages of these NUMA nodes."""
     total = 0

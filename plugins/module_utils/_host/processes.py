@@ -194,12 +194,15 @@ def _device_in_maps(descriptor: int, found: os.stat_result) -> int:
     def shown() -> Counter[tuple[int, int]]:
         return Counter(item.device for item in mappings(os.getpid()) if item.inode == found.st_ino)
 
+    # hugetlbfs shows its page size here. It shows st_dev, and a small mapping of it could not be taken back.
+    if os.fstatvfs(descriptor).f_bsize > mmap.PAGESIZE:
+        return found.st_dev
     before = shown()
     try:
         with mmap.mmap(descriptor, min(found.st_size, mmap.PAGESIZE), flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ):
             new = shown() - before
     except (OSError, ValueError):
-        return found.st_dev  # empty, or huge pages, where the two are the same
+        return found.st_dev  # an empty file
     return os.makedev(*next(iter(new))) if new else found.st_dev
 
 
