@@ -43,12 +43,18 @@ def prepare(config: Config, guest: StoredGuest) -> None:
     definition = guest.definition
     paths = guest_paths(config, definition.name)
     make_directories(config, paths)
-    living = living_generations(paths)
-    if living:
-        ensure_taps(config, parse_definition(living[-1].record["definition"]))
+    if ensure_running_taps(config, paths):
         return
     apply_present(plan_present(layout(definition), config.user, fresh=True), config.user)
     ensure_taps(config, definition)
+
+
+def ensure_running_taps(config: Config, paths: GuestPaths) -> bool:
+    """The taps of a guest that runs, by the definition it runs with; False when it does not run."""
+    living = living_generations(paths)
+    if living:
+        ensure_taps(config, parse_definition(living[-1].record["definition"]))
+    return bool(living)
 
 
 def ensure_taps(config: Config, definition: Definition) -> bool:

@@ -14,14 +14,15 @@ from typing import Any
 from .._host.users import run_as
 from .config import Config
 from .errors import HostmemError
+from .journal import CONTINUED, HANDOVER
 from .lifecycle import start, stop
 from .live_update import UpdateOptions, update
 from .managed import last_failed, leave_result, take_request
 from .paths import guest_paths
 from .recovery import recover
-from .verbs import Result, failure, prepare_guest, release_guest
+from .verbs import Result, ensure_guest_taps, failure, prepare_guest, release_guest
 
-LINES = ("prepare", "start", "update", "recover", "stop", "release")
+LINES = ("prepare", "taps", "start", "update", "recover", "stop", "release")
 
 
 def run_line(config: Config, line: str, name: str, timeout: float) -> Result:
@@ -31,6 +32,8 @@ def run_line(config: Config, line: str, name: str, timeout: float) -> Result:
     """
     if line == "prepare":
         return _prepare(config, name)
+    if line == "taps":
+        return _plain(name, lambda: ensure_guest_taps(config, name))
     if line == "release":
         return _plain(name, lambda: release_guest(config, name))
     if line == "recover":
@@ -81,7 +84,8 @@ def _awaited(name: str, work: Awaitable[dict[str, Any]]) -> Result:
 def _recover(config: Config, name: str) -> Result:
     """After ``update``: repairs what a killed updater left; fails when the update failed, so that the reload is seen to fail."""
     result = _awaited(name, recover(config, name))
-    if result["ok"] and last_failed(config, name):
+    called_off = result["changed"] and result.get("step") not in (HANDOVER, CONTINUED)
+    if result["ok"] and (called_off or last_failed(config, name)):
         return failure(
             name,
             HostmemError(

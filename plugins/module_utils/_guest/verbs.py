@@ -19,9 +19,10 @@ from .generations import living_generations, qemu_processes
 from .information import information
 from .lifecycle import start, stop
 from .live_update import UpdateOptions, update
+from .nics import taps
 from .paths import GuestPaths, guest_paths
 from .recovery import recover
-from .resources import forget, make_directories, prepare, release
+from .resources import ensure_running_taps, forget, make_directories, prepare, release
 from .store import check_guest, define, load_guest, undefine
 from .watchdog import Watchdog
 
@@ -135,6 +136,14 @@ def prepare_guest(config: Config, name: str) -> Result:
     return {"changed": False}
 
 
+def ensure_guest_taps(config: Config, name: str) -> Result:
+    """As root, before a live update: the taps of a guest that runs, in case somebody removed one."""
+    paths = guest_paths(config, name)
+    if any(taps(load_guest(paths).definition)):
+        ensure_running_taps(config, paths)
+    return {"changed": False}
+
+
 def release_guest(config: Config, name: str) -> Result:
     """As root, after a stop."""
     release(config, load_guest(guest_paths(config, name)).definition)
@@ -175,7 +184,7 @@ def stop_guests(config: Config, names: Sequence[str], timeout: float, check: boo
 
 def update_guests(config: Config, names: Sequence[str], options: UpdateOptions) -> list[Result]:
     """Live update of those whose QEMU is outdated."""
-    known = each(names, lambda name: _known(config, name))
+    known = each(names, lambda name: _known(config, name) if options.check else _ready(config, name))
     ready = [item["guest"] for item in known if item["ok"]]
     return in_order(
         names,
@@ -195,6 +204,11 @@ def recover_guests(config: Config, names: Sequence[str]) -> list[Result]:
 def inform(config: Config, names: Sequence[str]) -> list[Result]:
     """Facts about each guest."""
     return as_user(config, names, lambda name: information(config, name))
+
+
+def _ready(config: Config, name: str) -> dict[str, Any]:
+    _known(config, name)
+    return ensure_guest_taps(config, name)
 
 
 def _known(config: Config, name: str) -> dict[str, Any]:
