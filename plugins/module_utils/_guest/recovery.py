@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._host.files import remove_unfinished
 from .._host.journald import log_record
 from .config import Config
 from .errors import HostmemError
@@ -37,6 +38,7 @@ async def settled(paths: GuestPaths) -> list[Generation]:
 
 async def recover_locked(paths: GuestPaths, living: list[Generation]) -> dict[str, Any]:
     """Repair, for a caller that holds the verb lock and has just looked for the living generations."""
+    remove_unfinished(paths.run)
     journal = Journal(paths)
     entry = journal.read()
     if entry is None and len(living) <= 1:
