@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -19,6 +20,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ansible_collections.hostmem.qemu.plugins.module_utils._guest.definition import Definition, parse_definition
+from ansible_collections.hostmem.qemu.plugins.plugin_utils._render import render_argv
 from support.host import QEMU_TREES, Host
 from support.watch import STATUS_OFFSET, StatusPage
 
@@ -72,6 +75,11 @@ class EngineHost(Host):
         definition = super().heartbeat(name, size, hertz, **changes)
         definition["arguments"] = [*TRACE, *definition.get("arguments", [])]
         return definition
+
+    def definition(self, name: str) -> Definition:
+        """The definition as it lies on the host."""
+        data = json.loads((Path(self.settings["definitions"]) / f"{name}.json").read_text())
+        return parse_definition(data["definition"])
 
     def block(self, name: str, **changes: Any) -> dict[str, Any]:
         """One memory block of a guest, in the place the heartbeat's would lie."""
@@ -172,8 +180,8 @@ class EngineHost(Host):
             for path in place.rglob("*"):
                 found.append(re.sub(r"/gen-\d+", "/gen-N", str(path)))
         found += [str(path) for path in self.root.iterdir() if not path.name.startswith("fake-")]
-        prefix = "hm" + name[-11:] + "."
-        found += [f"tap {tap}" for tap in os.listdir("/sys/class/net") if tap.startswith(prefix)]
+        stems = tuple(f"{nic.tap}." for nic in self.definition(name).nics if nic.type == "tap")
+        found += [f"tap {tap}" for tap in os.listdir("/sys/class/net") if stems and tap.startswith(stems)]
         return sorted(found)
 
     def runtimes(self) -> list[int]:
@@ -210,6 +218,14 @@ class EngineHost(Host):
             f'#!/bin/sh\nREAL={real}\ncase " $* " in\n*" -incoming "*)\n{incoming}\n;;\nesac\n{asked}\nexec "$REAL" "$@"\n'
         )
 
+    def install_altered(self, code: str, version: str = "11.1") -> None:
+        """A QEMU that differs from what it is asked for when it is to take a guest over.
+
+        ``code`` is Python that may change ``words``, the arguments, or ``text``, all of them in lines.
+        """
+        real = QEMU_TREES / version / "usr" / "bin" / "qemu-system-x86_64"
+        self.install_file(_ALTERED.format(real=str(real), code=code))
+
     # --- breaking the engine
 
     @contextlib.contextmanager
@@ -242,6 +258,21 @@ class EngineHost(Host):
         file.write_text(text)
         # Byte code is trusted by time and size of its source, which two writes within a second may share.
         shutil.rmtree(file.parent / "__pycache__", ignore_errors=True)
+
+    @contextlib.contextmanager
+    def unchecked(self) -> Iterator[None]:
+        """The runtime without its check of rendered arguments: what a template of a user's could do then."""
+        with self.patched("_guest/store.py", "    check_argv(definition, argv)\n", ""):
+            yield
+
+    def define_altered(self, definition: dict[str, Any], old: str, new: str) -> dict[str, Any]:
+        """Define a guest with a piece of its rendered arguments replaced, as by a template of a user's; the verb's result."""
+        text = "\n".join(render_argv(parse_definition(definition)))
+        if text.count(old) != 1:
+            raise AssertionError(f"{text.count(old)} times in the arguments: {old}\n{text}")
+        self.names.append(definition["name"])
+        data = {"definition": definition, "argv": text.replace(old, new).split("\n")}
+        return self.run("define", stdin=json.dumps(data))[0]
 
     def at_step(self, step: str, act: str, when: str = "after") -> contextlib.AbstractContextManager[None]:
         """The runtime doing ``act`` right before or after it writes a step of its journal.
@@ -289,6 +320,23 @@ def _faulty_write(journal, step, **facts):
 
 
 Journal.write = _faulty_write
+"""
+
+
+_ALTERED = """#!/usr/bin/python3 -IS
+import os
+import sys
+
+words = sys.argv[1:]
+if "-incoming" in words:
+    text = "\\n".join(words)
+    before = text, list(words)
+    {code}
+    if text != before[0]:
+        words = text.split("\\n")
+    if words == before[1]:
+        sys.exit("the test changed nothing")
+os.execv({real!r}, [{real!r}, *words])
 """
 
 

@@ -229,6 +229,7 @@ class QmpSession:
                 self.events.append(answer)
 
     def close(self) -> None:
+        self._file.close()  # the descriptor stays open as long as either of the two
         self._socket.close()
 
     def __enter__(self) -> QmpSession:
