@@ -387,6 +387,8 @@ def _kernel(top: Fields) -> Kernel | None:
     fields = Fields(raw, "kernel", top.problems)
     kernel = Kernel(image=fields.path("image"), initrd=fields.path("initrd", ""), cmdline=fields.text("cmdline", ""))
     fields.finish()
+    if re.search(r"@(generation|log|tap-[^@ ]+)@", kernel.cmdline):
+        fields.fail("cmdline", "has one of the runtime's placeholders")
     return kernel
 
 

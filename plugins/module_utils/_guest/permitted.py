@@ -209,6 +209,8 @@ def _device(value: str) -> str | None:
     kind = _options(value, "driver").get("driver", "")
     if kind == "nvme":
         return "cannot be migrated (QEMU: State blocked by non-migratable device)"
+    if kind == "usb-host" or kind.startswith("vhost-vsock"):
+        return "is something of the host that two QEMUs cannot hold at once"
     if kind in ("pc-dimm", "nvdimm", "virtio-mem-pci", "virtio-pmem-pci"):
         return "adds memory beside the definition's: use memory.blocks"
     return None

@@ -67,6 +67,7 @@ TOP_LEVEL = [
     (definition(kernel={"image": "vmlinuz"}), "kernel.image", "absolute path"),
     (definition(kernel={"image": "/boot/vmlinuz", "cmdline": "quiet\n-S"}), "kernel.cmdline", "line break"),
     (definition(kernel={"image": "/boot/vmlinuz", "cmdline": "quiet\r-S"}), "kernel.cmdline", "line break"),
+    (definition(kernel={"image": "/boot/vmlinuz", "cmdline": "a=@generation@"}), "kernel.cmdline", "placeholders"),
     (definition(kernel={"image": "/boot/vmlinuz", "append": "quiet"}), "kernel.append", "is not known here"),
     (definition(disks={"id": "d0"}), "disks", "must be a list"),
     (definition(disks="d0"), "disks", "must be a list"),

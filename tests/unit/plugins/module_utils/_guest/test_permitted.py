@@ -96,6 +96,8 @@ REFUSED = [
     ("-blockdev driver=file,node-name=x,filename=/x", "must be JSON"),
     ("-device nvme,serial=1", "cannot be migrated"),
     ('-device {"driver":"nvme","serial":"1"}', "cannot be migrated"),
+    ("-device usb-host,hostbus=1", "two QEMUs"),
+    ("-device vhost-vsock-pci,guest-cid=3", "two QEMUs"),
     ("-device pvpanic,driver=nvme", TWICE),
     ("-device pc-dimm,memdev=x", "use memory.blocks"),
     ("-device virtio-mem-pci,memdev=x", "use memory.blocks"),
