@@ -21,6 +21,7 @@ NAME = r"[a-z0-9][a-z0-9_-]{0,31}"
 # A disk's block node is called disk-ID, and node names have 31 characters at most (QEMU block.c).
 IDENTIFIER = r"[A-Za-z][A-Za-z0-9_.-]{0,25}"
 _VERSIONED_MACHINE = r"[A-Za-z0-9-]+-[0-9]+\.[0-9]+"
+_MEMORY_STEP = 8192  # machine_parse_memory(), QEMU system/vl.c
 _MAC = r"[0-9a-f]{2}(:[0-9a-f]{2}){5}"
 
 # Identifiers that the templates and the runtime use themselves.
@@ -434,6 +435,10 @@ def _check_whole(definition: Definition, top: Fields) -> None:
 
 
 def _check_nodes(definition: Definition, top: Fields) -> None:
+    if definition.memory_size % _MEMORY_STEP:
+        top.problems.append(
+            f"memory.blocks: all of them together must be a multiple of {format_size(_MEMORY_STEP)}, to which QEMU rounds a guest's memory up"
+        )
     nodes = [block.numa_node for block in definition.blocks]
     if len(nodes) > 1 and any(node is None for node in nodes):
         top.problems.append("memory.blocks: several blocks are NUMA nodes of the guest; give each its numa_node")

@@ -122,9 +122,9 @@ def test_the_given_mapping_is_left_alone() -> None:
 @pytest.mark.parametrize(
     ("size", "wanted"),
     [
-        (4096, 4096),
-        ("4096", 4096),
-        ("4K", 4096),
+        (8192, 8192),
+        ("8192", 8192),
+        ("8K", 8192),
         ("256M", 256 << 20),
         ("256MiB", 256 << 20),
         ("1g", 1 << 30),

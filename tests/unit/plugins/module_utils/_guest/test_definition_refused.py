@@ -125,6 +125,7 @@ MEMORY = [
         "memory.blocks[0].size",
         "not a multiple of the page size 2M",
     ),
+    (memory({"backing": "memfd", "size": "68K"}), "memory.blocks", "must be a multiple of 8K"),
     (memory({"backing": "hugetlbfs", "page_size": "3M"}), "memory.blocks[0].page_size", "is not a page size"),
     (memory({"backing": "hugetlbfs", "page_size": 1024}), "memory.blocks[0].page_size", "is not a page size"),
     (memory({"backing": "hugetlbfs", "page_size": "4K"}), "memory.blocks[0].page_size", "is not a page size"),
