@@ -1,0 +1,237 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where guest memory really lies, in both QEMUs, against the names that the definition foretells."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.engine import EngineHost, mapping
+from support.host import MACHINE
+from support.materials import huge_pages
+from support.sound import assert_alive, assert_sound, refuses
+
+MIB = 1 << 20
+VERSIONS = pytest.mark.parametrize("version", ["10.0", "10.0.13", "11.1"])
+
+
+def boot(host: EngineHost, version: str, *blocks: dict[str, Any], **changes: Any) -> Any:
+    host.install(version)
+    return host.boot("g", memory={"blocks": list(blocks)}, **changes)
+
+
+def real_blocks(host: EngineHost) -> dict[str, tuple[int, int, int]]:
+    """Offset, used length and page size (KiB) of each RAMBlock, asked of QEMU directly."""
+    with host.qmp("g") as qmp:
+        text = qmp("x-query-ramblock")["human-readable-text"]
+    found = {}
+    for line in text.splitlines():
+        if " 0x" in line and line.split()[0] != "Block":
+            name, page, unit, offset, used = line.split()[:5]
+            found[name] = (int(offset, 16), int(used, 16), int(page) * {"KiB": 1, "MiB": 1024}[unit])
+    return found
+
+
+def mapped(host: EngineHost, path: Path) -> list[str]:
+    """Permissions of the mappings of a file in the guest's QEMU."""
+    inode = path.stat().st_ino
+    lines = Path(f"/proc/{host.only_qemu('g')}/maps").read_text().splitlines()
+    return [line.split()[1] for line in lines if line.split()[4] == str(inode)]
+
+
+@VERSIONS
+@pytest.mark.parametrize("backing", ["tmpfs", "file"])
+def test_one_block(host: EngineHost, version: str, backing: str) -> None:
+    directory = host.memory / "g" if backing == "tmpfs" else host.root / "ram"
+    boot(host, version, host.block("g", backing=backing, directory=str(directory)))
+    assert os.listdir(directory) == ["qemu_back_mem.0+4000000.ram0"]
+    assert real_blocks(host)["ram0"] == (0, 64 * MIB, 4)
+    file = directory / "qemu_back_mem.0+4000000.ram0"
+    assert file.stat().st_size == 64 * MIB
+    assert mapped(host, file) == ["rw-s"]
+    info = host.info("g")
+    assert [block["path"] for block in info["layout"]] == [str(file)]
+    assert next(block for block in info["ram_blocks"] if block["name"] == "ram0")["file"] == str(file)
+
+
+@VERSIONS
+def test_numa_nodes(host: EngineHost, version: str) -> None:
+    """Three nodes, of sizes that are no multiples of the step in which QEMU places blocks (256 KiB), in three places."""
+    sizes = {"low": "64M", "odd": "1032k", "top": "32M"}
+    blocks = [
+        host.block("g", id=name, size=size, numa_node=number, directory=str(host.memory / name))
+        for number, (name, size) in enumerate(sizes.items())
+    ]
+    boot_changes = {"cpu": {"model": "qemu64", "count": 3}}
+    host.install(version)
+    host.start(host.heartbeat("g", memory={"blocks": blocks}, **boot_changes))
+    found = real_blocks(host)
+    assert found["low"] == (0, 64 * MIB, 4)
+    assert found["odd"] == (64 * MIB, 1032 << 10, 4)
+    assert found["top"] == (64 * MIB + (1280 << 10), 32 * MIB, 4)
+    names = [os.listdir(host.memory / name)[0] for name in sizes]
+    assert names == [
+        "qemu_back_mem.0+4000000.low",
+        "qemu_back_mem.4000000+102000.odd",
+        "qemu_back_mem.4140000+2000000.top",
+    ]
+    assert_alive(host.page("g", "low"))
+
+
+@VERSIONS
+def test_memfd(host: EngineHost, version: str) -> None:
+    boot(host, version, {"id": "ram0", "size": "64M", "backing": "memfd"})
+    assert real_blocks(host)["ram0"] == (0, 64 * MIB, 4)
+    assert "memfd:memory-backend-memfd" in os.readlink(host.ram_path("g"))
+    assert not host.memory.exists()
+
+
+@VERSIONS
+def test_temp(host: EngineHost, version: str) -> None:
+    """A file without a name, which nothing is left of."""
+    page = boot(host, version, host.block("g", mode="temp"))
+    assert os.listdir(host.memory / "g") == []
+    link = os.readlink(host.ram_path("g"))
+    assert link.startswith(f"{host.memory}/g/qemu_back_mem.ram0.")
+    assert link.endswith(" (deleted)")
+    page.close()
+    host.one("stop", "g")
+    assert not list(host.memory.rglob("*.ram0*"))
+
+
+@VERSIONS
+def test_hugetlbfs(host: EngineHost, version: str) -> None:
+    directory = huge_pages(host, 40) / "g"
+    block = host.block("g", backing="hugetlbfs", page_size="2M", directory=str(directory))
+    boot(host, version, block).close()
+    assert real_blocks(host)["ram0"] == (0, 64 * MIB, 2048)
+    file = directory / "qemu_back_mem.0+4000000.ram0"
+    assert mapped(host, file) == ["rw-s"]
+    host.one("stop", "g")
+    assert not file.exists()  # a file left would keep its pages from everybody
+
+
+@VERSIONS
+def test_private_file(host: EngineHost, version: str) -> None:
+    """The guest's writes never reach the file."""
+    directory = host.root / "ram"
+    page = boot(host, version, host.block("g", backing="file", directory=str(directory), mmap="private"))
+    file = directory / "qemu_back_mem.0+4000000.ram0"
+    assert mapped(host, file) == ["rw-p"]
+    assert_alive(page)
+    assert not any(file.read_bytes())
+
+
+@VERSIONS
+def test_prealloc(host: EngineHost, version: str) -> None:
+    boot(host, version, host.block("g", prealloc=True))
+    assert host.ram_file("g").stat().st_blocks * 512 == 64 * MIB
+
+
+def test_huge_pages_of_memfd(host: EngineHost) -> None:
+    huge_pages(host, 40)
+    page = boot(host, "10.0", {"id": "ram0", "size": "64M", "backing": "memfd", "page_size": "2M"})
+    assert real_blocks(host)["ram0"][2] == 2048
+    assert_sound(host, "g", page)
+
+
+def test_numa_policy(host: EngineHost) -> None:
+    boot(host, "10.0", host.block("g", policy="bind", host_nodes=[0]))
+    with host.qmp("g") as qmp:
+        memdev = qmp("query-memdev")[0]
+    assert (memdev["policy"], memdev["host-nodes"]) == ("bind", [0])
+
+
+# --- the definition demands what is not there
+
+
+def test_another_file_system_is_refused(host: EngineHost) -> None:
+    block = host.block("g", backing="file", directory=str(host.root / "ram"), filesystem="dax")
+    host.define(host.heartbeat("g", memory={"blocks": [block]}))
+    refuses(host.refused("start", "g"), "demands dax", "Mount a dax there")
+    assert not (host.root / "ram").exists()
+
+
+def test_too_few_huge_pages_are_refused(host: EngineHost) -> None:
+    directory = huge_pages(host, 20) / "g"
+    block = host.block("g", backing="hugetlbfs", page_size="2M", directory=str(directory))
+    host.define(host.heartbeat("g", memory={"blocks": [block]}))
+    refuses(host.refused("start", "g"), "not enough huge pages", "64M")
+    assert not directory.exists()
+
+
+def test_another_page_size_is_refused(host: EngineHost) -> None:
+    directory = huge_pages(host, 1) / "g"
+    block = host.block("g", size="1G", backing="hugetlbfs", page_size="1G", directory=str(directory))
+    host.define(host.heartbeat("g", memory={"blocks": [block]}))
+    refuses(host.refused("start", "g"), "pages of 2M, the definition demands 1G", "pagesize=1G")
+
+
+# --- QEMU does something else than the definition says: its vCPUs never run
+
+ALTERED = [
+    ("memory-backend=ram0,", "", "the memory backend is not used"),
+    ("aux-ram-share=on", "aux-ram-share=off", "aux-ram-share is off"),
+    (MACHINE, "pc-q35-9.2", "the machine is pc-q35-9.2"),
+    (",share=on,", ",share=off,", "is mapped private"),
+    ("qemu_back_mem.0+4000000.ram0", "other", "lies in"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "text"), ALTERED)
+def test_altered_arguments_are_refused(host: EngineHost, old: str, new: str, text: str) -> None:
+    """A template that breaks a promise: when it is defined."""
+    result = host.define_altered(host.heartbeat("g"), old, new)
+    assert not result["ok"]
+    assert "argv" in result["error"]["message"]
+
+
+@pytest.mark.parametrize(("old", "new", "text"), ALTERED)
+def test_verified_on_the_real_qemu(host: EngineHost, old: str, new: str, text: str) -> None:
+    """The same past that check: QEMU is asked before its vCPUs run, and ended."""
+    with host.unchecked():
+        assert host.define_altered(host.heartbeat("g"), old, new)["ok"]
+        refuses(host.refused("start", "g"), text, "The vCPUs have not run yet")
+    assert host.qemu_pids("g") == []
+    assert "running" not in {state.new for state in host.run_states("g")}
+    assert sorted(path.name for path in host.run_directory("g").iterdir()) == ["guest.lock", "verb.lock"]
+
+
+def test_swapped_blocks_are_refused(host: EngineHost) -> None:
+    """Offsets follow the order of the arguments, and names follow offsets."""
+    blocks = [host.block("g", id=name, size="64M", numa_node=number) for number, name in enumerate(["one", "two"])]
+    definition = host.heartbeat("g", memory={"blocks": blocks}, cpu={"model": "qemu64", "count": 2})
+    with host.unchecked():
+        host.define(definition)
+        file = Path(host.settings["definitions"]) / "g.json"
+        swap = {"id=one": "id=two", "id=two": "id=one", ".one": ".two", ".two": ".one"}
+        text = file.read_text()
+        for index, old in enumerate(swap):
+            text = text.replace(f"memory-backend-file,{old}", f"memory-backend-file,@{index}")
+        lines = text.splitlines()
+        first = next(index for index, line in enumerate(lines) if "memory-backend-file,@0" in line)
+        second = next(index for index, line in enumerate(lines) if "memory-backend-file,@1" in line)
+        lines[first], lines[second] = lines[second], lines[first]
+        file.write_text("\n".join(lines).replace("@0", "id=one").replace("@1", "id=two"))
+        refuses(host.refused("start", "g"), "RAMBlock one is at 0x4000000", "RAMBlock two is at 0x0")
+    assert host.qemu_pids("g") == []
+
+
+def test_offset_of_the_mapping(host: EngineHost) -> None:
+    """The status page is read at the same offset in the file as in the guest's memory: the file begins with byte 0."""
+    page = boot(host, "11.1", host.block("g"))
+    pid = host.only_qemu("g")
+    with host.qmp("g") as qmp:
+        line = qmp("x-query-ramblock")["human-readable-text"].splitlines()[1]
+    start, end, _permissions = mapping(pid, int(line.split()[-2], 16))
+    assert end - start == 64 * MIB
+    with host.ram_file("g").open("rb") as file:
+        file.seek(0x200000)
+        assert file.read(4) == b"HMB1"
+    assert_alive(page)
