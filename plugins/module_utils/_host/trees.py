@@ -82,6 +82,7 @@ def remove_tree(directory: str) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         doomed = os.path.join(os.path.dirname(directory), f".{os.path.basename(directory)}.old")
+        shutil.rmtree(doomed, ignore_errors=True)  # of a removal that was cut off
         os.rename(directory, doomed)
         shutil.rmtree(doomed)
     except BlockingIOError:
