@@ -27,7 +27,7 @@ def test_live_updates(host: EngineHost) -> None:
     overlay = guest.disk.with_name("snapshot.qcow2")
     with guest.stream():
         with host.qmp(NAME) as qmp:
-            qmp("blockdev-snapshot-sync", node_name="disk-d0", snapshot_file=str(overlay), format="qcow2")
+            qmp("blockdev-snapshot-sync", node_name="disk-d0", snapshot_node_name="overlay", snapshot_file=str(overlay))
         host.install("11.1")
         assert host.one("update", NAME)["to"]["version"].startswith("11.1.")
         guest.wait_for_more("D")
@@ -90,7 +90,7 @@ def test_network_dies_when_both_qemus_share_a_tap(host: EngineHost) -> None:
     host.install("11.1")
     slots = '1 - int(self._old.record.get("tap_slot", 0))'
     with (
-        pytest.raises(AssertionError, match="survive|messages"),
+        pytest.raises(AssertionError, match=r"survive|messages"),
         guest.stream(),
         host.patched("_guest/live_update.py", slots, "0"),
         host.at_step("incoming", "os.kill(qemu(facts['to'])[0], 9)"),
