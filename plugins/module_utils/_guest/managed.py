@@ -20,8 +20,11 @@ from .live_update import UpdateOptions
 from .paths import guest_paths
 from .resources import make_directories
 from .store import load_guest
-from .systemd import is_active, systemctl
+from .systemd import is_active, systemctl, wait_for_reloads
 from .verbs import Result, each, failure, in_order, would
+
+# Seconds; a guest that waits for its turn among many live updates counts as reloading, too.
+RELOAD_WAIT = 600.0
 
 
 def start_guests(config: Config, names: Sequence[str], check: bool) -> list[Result]:
@@ -41,6 +44,8 @@ def _change(
     wanted = [item["guest"] for item in known if item["ok"] and item["changed"]]
     if check or not wanted:
         return known
+    if verb == "stop":
+        wait_for_reloads(wanted, RELOAD_WAIT)
     return in_order(
         names, [item for item in known if item["guest"] not in wanted] + _ask(config, wanted, verb, options)
     )

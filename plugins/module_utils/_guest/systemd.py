@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from .._host.programs import run
@@ -33,3 +34,14 @@ def is_active(guest: str) -> bool:
     """True while systemd holds the guest's unit for active (or reloading)."""
     done = run(["systemctl", "show", "--property=ActiveState", "--value", unit_name(guest)])
     return done.stdout.strip() in ("active", "reloading", "activating")
+
+
+def wait_for_reloads(guests: Sequence[str], wait: float) -> None:
+    """Wait until none of the guests' units reloads, at most ``wait`` seconds.
+
+    systemd would cut a reload off for a stop: it kills QEMU then instead of running ExecStop, which powers the guest down.
+    """
+    deadline = time.monotonic() + wait
+    words = ["systemctl", "show", "--property=ActiveState", "--value", *(unit_name(guest) for guest in guests)]
+    while "reloading" in run(words).stdout.split() and time.monotonic() < deadline:
+        time.sleep(0.1)
