@@ -71,6 +71,10 @@ class NotDefined(HostmemError):
     code = "not_defined"
 
 
+class CommandRefused(HostmemError):
+    """QEMU answered a command with an error: it has not carried it out."""
+
+
 class Busy(HostmemError):
     """Another verb holds the guest's lock."""
 

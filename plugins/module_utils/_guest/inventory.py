@@ -20,6 +20,7 @@ from .qmp import Qmp
 _RAM_BLOCK = re.compile(
     r"^\s*(.*?)\s+(\d+) ([KMG]iB|B)\s+0x([0-9a-f]+)\s+0x([0-9a-f]+)\s+0x([0-9a-f]+)\s+0x([0-9a-f]+)\s+(r[ow])\s*$"
 )
+_USB_STATE = re.compile(r"Device [0-9.]+, |Speed [^,]*, ")
 _UNIT = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
@@ -105,6 +106,7 @@ async def inventory(qmp: Qmp) -> dict[str, Any]:
         },  # QEMU 11 lists our QMP here
         "pci": _flatten_pci(await qmp.execute("query-pci")),
         "disks": {_disk_key(item): _chain(item) for item in await qmp.execute("query-block") if item.get("qdev")},
+        "usb": await _usb_ports(qmp),
         "character_devices": sorted(item["label"] for item in await qmp.execute("query-chardev")),
         "cpus": sorted((item["cpu-index"], item["qom-path"]) for item in await qmp.execute("query-cpus-fast")),
     }
@@ -113,6 +115,15 @@ async def inventory(qmp: Qmp) -> dict[str, Any]:
 async def _children(qmp: Qmp, path: str) -> dict[str, str]:
     found = await qmp.execute("qom-list", path=path)
     return {item["name"]: item["type"] for item in found if item["type"].startswith("child<")}
+
+
+async def _usb_ports(qmp: Qmp) -> list[str]:
+    """USB devices with the ports they are in, which name them in what QEMU hands over. The address is the guest's choice."""
+    try:
+        text = (await qmp.execute("x-query-usb"))["human-readable-text"]
+    except HostmemError:  # there is no USB
+        return []
+    return sorted(_USB_STATE.sub("", line.strip()) for line in text.splitlines() if line.strip())
 
 
 def _flatten_pci(buses: list[dict[str, Any]]) -> list[str]:

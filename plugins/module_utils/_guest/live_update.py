@@ -22,7 +22,7 @@ from .._host.processes import open_file_descriptor
 from .comparison import Side, compare
 from .config import Config
 from .disks import remember_images
-from .errors import HostmemError, Refused
+from .errors import CommandRefused, HostmemError, Refused
 from .generations import (
     Generation,
     forget_generation,
@@ -156,7 +156,10 @@ class Transfer:
         finally:
             if self._taps is not None:
                 self._taps.close()
-        return await self._finish(qemu)
+        try:
+            return await self._finish(qemu)
+        finally:
+            await self._new.close()  # QEMU serves one client at a time: a recovery could not ask it anything
 
     @property
     def _new(self) -> Qmp:
@@ -300,7 +303,7 @@ class Transfer:
         """The guest is the new QEMU's: continue it there, then end the old one, which must never run it again."""
         new = Generation(qemu.generation, qemu.process, {})
         if self._was_running:
-            await self._new.execute("cont")
+            await self._go_on()
         with contextlib.suppress(OSError):  # a full file system: HANDOVER says enough to a recovery
             self._write(CONTINUED)
         make_current(self._paths, new)
@@ -308,10 +311,17 @@ class Transfer:
         pause = await self._pause()
         await set_transfer_mode(self._new, "normal", False)
         progress = await vcpu_progress(self._new, qemu.process) if self._was_running else None
-        await self._new.close()
         forget_generation(self._paths, self._old.number)
         self._journal.clear()
         return self._report(qemu, pause, progress)
+
+    async def _go_on(self) -> None:
+        """Continue the guest. While the old QEMU lives, an image can still be locked by a node that a finished commit job left in it."""
+        try:
+            await self._new.execute("cont")
+        except CommandRefused:
+            await end(self._old_process)
+            await self._new.execute("cont")
 
     async def _pause(self) -> float | None:
         """Milliseconds from the old QEMU's STOP to the new one's RESUME, by the host's clock in both events."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._host.processes import open_files
 from .config import Config
 from .definition import Definition, parse_definition
 from .disks import live_images
@@ -69,6 +70,7 @@ async def preflight(config: Config, generation: Generation, qmp: Qmp) -> Preflig
         found.images = live_images(definition, found.live)
     except Refused as refusal:
         found.blockers.append(refusal)
+    _images(found)
     _network(found)
     await _jobs(found, qmp)
     await _qemu_reasons(found, qmp)
@@ -148,6 +150,19 @@ def _as_change(difference: str) -> str:
 
 def _without_disks(whole: dict[str, Any], names: set[str]) -> dict[str, Any]:
     return {**whole, "disks": {key: value for key, value in whole.get("disks", {}).items() if key not in names}}
+
+
+def _images(found: Preflight) -> None:
+    """Each image must be the file that the running QEMU has open, not another one of this name."""
+    opened = open_files(found.generation.alive.pid)
+    for disk, chain in sorted(found.live["disks"].items()):
+        for image in chain:
+            if image["identity"] is not None and tuple(image["identity"]) not in opened:
+                found.block(
+                    f"{image['path']} is not the image that disk {disk} of guest {found.definition.name} has open.",
+                    "It was replaced since; the next QEMU would open the new file.",
+                    "Put the right file back at this path.",
+                )
 
 
 def _network(found: Preflight) -> None:

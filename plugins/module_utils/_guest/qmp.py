@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .errors import HostmemError
+from .errors import CommandRefused, HostmemError
 
 try:
     from qemu.qmp import EventListener, ExecuteError, Message, QMPClient, QMPError
@@ -67,7 +67,7 @@ class Qmp:
         try:
             return await asyncio.wait_for(self._client.execute(command, renamed or None), COMMAND_TIMEOUT)
         except ExecuteError as error:
-            raise HostmemError(f"QEMU refused {command}.", cause=str(error)) from error
+            raise CommandRefused(f"QEMU refused {command}.", cause=str(error)) from error
         except asyncio.TimeoutError as error:
             raise HostmemError(f"QEMU did not answer {command} within {COMMAND_TIMEOUT:.0f} s.") from error
         except (QMPError, OSError, EOFError) as error:

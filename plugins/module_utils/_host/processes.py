@@ -99,13 +99,19 @@ class Process:
 
 
 def _stat(pid: int) -> tuple[str, int] | None:
-    """State letter and start time; the command name in between may hold anything."""
+    """State letter and start time; the command name in between may hold anything.
+
+    The first thread of a killed process can be a zombie while others still end: until then files stay open and locked.
+    """
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             fields = file.read().rpartition(")")[2].split()
     except OSError:
         return None
-    return (fields[0], int(fields[19])) if len(fields) > 19 else None
+    if len(fields) <= 19:
+        return None
+    state, threads = fields[0], int(fields[17])
+    return ("D" if state == "Z" and threads > 1 else state), int(fields[19])
 
 
 def process(pid: int) -> Process | None:
@@ -215,6 +221,17 @@ def mapped_files(device: int, prefix: str) -> list[os.stat_result]:
             with contextlib.suppress(OSError):
                 found[item.inode] = os.stat(f"/proc/{pid}/map_files/{item.start:x}-{item.end:x}")
     return list(found.values())
+
+
+def open_files(pid: int) -> set[tuple[int, int]]:
+    """Device (st_dev) and inode of everything the process has open; empty when it is gone or not ours to read."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for entry in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                state = os.stat(f"/proc/{pid}/fd/{entry}")
+                found.add((state.st_dev, state.st_ino))
+    return found
 
 
 def open_file_descriptor(pid: int, device: int, inode: int) -> int | None:
