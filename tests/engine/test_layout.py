@@ -68,9 +68,8 @@ def test_numa_nodes(host: EngineHost, version: str) -> None:
         host.block("g", id=name, size=size, numa_node=number, directory=str(host.memory / name))
         for number, (name, size) in enumerate(sizes.items())
     ]
-    boot_changes = {"cpu": {"model": "qemu64", "count": 3}}
     host.install(version)
-    host.start(host.heartbeat("g", memory={"blocks": blocks}, **boot_changes))
+    host.start(host.heartbeat("g", memory={"blocks": blocks}, cpu={"model": "qemu64", "count": 3}))
     found = real_blocks(host)
     assert found["low"] == (0, 64 * MIB, 4)
     assert found["odd"] == (64 * MIB, 1032 << 10, 4)

@@ -10,6 +10,7 @@ import json
 import socket
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,7 +58,7 @@ def ask_agent(host: EngineHost) -> object:
     ("model", "interface"), [("e1000e", "sata"), ("virtio-net-pci", "scsi")], ids=["e1000e-sata", "virtio-scsi"]
 )
 def test_other_devices(host: EngineHost, model: str, interface: str) -> None:
-    nic = {"id": "n0", "bridge": "brhm2", "mac": "52:54:00:98:02:02", "model": "virtio-net-pci"}
+    nic: dict[str, Any] = {"id": "n0", "bridge": "brhm2", "mac": "52:54:00:98:02:02", "model": "virtio-net-pci"}
     disk = {"id": "d0", "path": str(host.root / "disks" / "root.qcow2"), "format": "qcow2", "interface": interface}
     if model != "virtio-net-pci":
         nic["id"] = "n1"  # beside it: the guest has no driver for it, QEMU moves its state all the same

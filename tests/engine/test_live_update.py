@@ -200,13 +200,16 @@ def test_video_memory_is_lost_without_protection(host: EngineHost) -> None:
     assert after[VIDEO] != before[VIDEO]
 
 
+def wait_for_ticks(host: EngineHost, seen: int) -> None:
+    wait_until(lambda: host.console("g").count("\nT") > seen, "the console is silent")
+
+
 def test_console_log_goes_on(host: EngineHost) -> None:
     page = host.boot("g")
     host.install("11.1")
     for _number in range(3):
         host.one("update", "--force", "g")
-        lines = host.console("g").count("\nT")
-        wait_until(lambda seen=lines: host.console("g").count("\nT") > seen, "the console is silent")
+        wait_for_ticks(host, host.console("g").count("\nT"))
     lines = [line for line in host.console("g").splitlines() if line]
     assert lines[0] == "B"
     assert lines.count("B") == lines.count("R") == 1

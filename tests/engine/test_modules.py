@@ -122,7 +122,8 @@ def test_a_running_guest_is_not_removed(host: EngineHost) -> None:
 
 
 def test_a_guest_that_is_not_defined_is_told(host: EngineHost) -> None:
-    for arguments in ({}, {"power": "on"}, {"power": "off"}):
+    cases: list[dict[str, Any]] = [{}, {"power": "on"}, {"power": "off"}]
+    for arguments in cases:
         refused = guest(host, **arguments)
         assert refused["error"]["code"] == "not_defined"
 
@@ -167,7 +168,8 @@ def test_ram_files_of_a_running_guest_are_left_alone(host: EngineHost) -> None:
     kept = module(host, "backing_file", definition=definition)
     assert not kept["changed"]
     assert kept["files"][0]["mapped_by"] == host.qemu_pids("g1")
-    for arguments in ({"state": "absent"}, {"content": "zero"}):
+    cases: list[dict[str, Any]] = [{"state": "absent"}, {"content": "zero"}]
+    for arguments in cases:
         assert "is mapped by process" in module(host, "backing_file", definition=definition, **arguments)["msg"]
     guest(host, power="off", stop_timeout=0)
     assert not module(host, "backing_file", definition=definition, state="absent")["changed"]

@@ -112,7 +112,10 @@ def test_two_starts_at_once(host: EngineHost) -> None:
 def test_batch(host: EngineHost) -> None:
     """One of several that fails keeps none of the others from its turn; results come in the order of the names."""
     for name in ("a", "b", "c"):
-        host.define(host.heartbeat(name, **({"kernel": {"image": "/nonexistent"}} if name == "b" else {})))
+        definition = host.heartbeat(name)
+        if name == "b":
+            definition["kernel"] = {"image": "/nonexistent"}
+        host.define(definition)
     results = host.run("start", "c", "b", "a")
     assert [(item["guest"], item["ok"]) for item in results] == [("c", True), ("b", False), ("a", True)]
     assert [item["state"] for item in host.run("info")] == ["running", "stopped", "running"]
