@@ -48,7 +48,13 @@ class Qmp:
         """:raises HostmemError: nobody answers."""
         try:
             await asyncio.wait_for(self._client.connect(self.path), COMMAND_TIMEOUT)
-        except (QMPError, OSError, asyncio.TimeoutError) as error:
+        except asyncio.TimeoutError as error:
+            raise HostmemError(
+                f"QEMU does not answer on {self.path}.",
+                cause="It hangs, or another client holds its QMP socket, which serves one at a time.",
+                cure="Close the other client (lsof, ss -xp).",
+            ) from error
+        except (QMPError, OSError) as error:
             raise HostmemError(
                 f"QEMU does not answer on {self.path}.", cause=str(error) or type(error).__name__
             ) from error
