@@ -281,6 +281,18 @@ def test_socket_in_the_way(host: EngineHost) -> None:
     assert_sound(host, "g", page)
 
 
+def test_monitor_is_taken(host: EngineHost) -> None:
+    """QEMU serves one QMP client at a time; somebody holds on to that."""
+    page = host.boot("g")
+    with (
+        host.patched("_guest/qmp.py", "COMMAND_TIMEOUT = 10.0", "COMMAND_TIMEOUT = 1.0"),
+        undisturbed(host, "g", page),
+        host.qmp("g"),
+    ):
+        refuses(host.refused("update", "--force", "g"), "does not answer", "another client")
+    assert_sound(host, "g", page)
+
+
 # --- several at once
 
 
