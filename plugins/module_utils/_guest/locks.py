@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Two locks of a guest, both flock(2) on files in its run directory.
+"""Locks of a guest, all by flock(2): two on files in its run directory, and one on the directory.
 
 ``verb.lock``: exclusive, held by the program that works on the guest. ``guest.lock``: shared, held by every QEMU that carries
 the guest, through a descriptor it inherits, so that the lock lives exactly as long as a QEMU does; a cold start demands it
@@ -11,9 +11,11 @@ exclusively first. QEMU itself locks no RAM file.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 
 from .errors import Busy, HostmemError
@@ -55,6 +57,22 @@ class VerbLock:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self._descriptor)
+
+
+@contextlib.contextmanager
+def resource_locks(run_directories: Iterable[str]) -> Iterator[None]:
+    """Exclusive right to make or remove what guests need, for the root part of a start or stop and all it waits for.
+
+    Without it, a second start would find files that the first one's QEMU just maps. Waits for as long as another start or
+    stop takes; guests that have no run directory have nothing to protect. Held on the directories themselves.
+    """
+    with contextlib.ExitStack() as held:
+        for path in sorted(set(run_directories)):
+            with contextlib.suppress(FileNotFoundError):
+                descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                held.callback(os.close, descriptor)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
 
 
 def lock_for_cold_start(paths: GuestPaths) -> int:

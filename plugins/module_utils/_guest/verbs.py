@@ -19,6 +19,7 @@ from .generations import living_generations, qemu_processes
 from .information import information
 from .lifecycle import start, stop
 from .live_update import UpdateOptions, update
+from .locks import resource_locks
 from .nics import taps
 from .paths import GuestPaths, guest_paths
 from .recovery import recover
@@ -67,8 +68,7 @@ async def _gather(names: Sequence[str], verb: Verb) -> list[Result]:
 
 def as_user(config: Config, names: Sequence[str], verb: Verb) -> list[Result]:
     """Run a verb for all guests together, as QEMU's user: nothing that talks to QEMU is root."""
-    results: list[Result] = run_as(config.user, lambda: asyncio.run(_gather(names, verb)))
-    return results
+    return _run_as(config, names, lambda: asyncio.run(_gather(names, verb)))
 
 
 def guarded(config: Config, names: Sequence[str], verb: Verb) -> list[Result]:
@@ -80,8 +80,21 @@ def guarded(config: Config, names: Sequence[str], verb: Verb) -> list[Result]:
         watchdog.stand_down()
         return results
 
-    results: list[Result] = run_as(config.user, work)
-    return results
+    return _run_as(config, names, work)
+
+
+def _run_as(config: Config, names: Sequence[str], work: Callable[[], list[Result]]) -> list[Result]:
+    """The results of the unprivileged part, also when it was killed."""
+    try:
+        results: list[Result] = run_as(config.user, work)
+        return results
+    except RuntimeError as error:
+        killed = HostmemError(
+            "The program that worked on the guest was ended.",
+            cause=f"{str(error)[:1].upper()}{str(error)[1:]}.",
+            cure="Nothing: what it left is repaired by itself, or by the next verb. See hostmem info.",
+        )
+        return [failure(name, killed) for name in names]
 
 
 def _recover_all(config: Config, names: Sequence[str]) -> None:
@@ -123,8 +136,10 @@ def undefine_guest(config: Config, name: str, check: bool, assume_stopped: bool 
     except NotDefined:
         return {"changed": False, "diff": {"before": {}, "after": {}}}
     carried = bool(qemu_processes(paths)) and not (assume_stopped and check)
-    result = undefine(config, name, carried, check)
-    if not check:
+    if check:
+        return undefine(config, name, carried, check)
+    with resource_locks([paths.run]):
+        result = undefine(config, name, bool(qemu_processes(paths)), check)
         release(config, definition)
         forget(config, name)
     return result
@@ -154,6 +169,13 @@ def start_guests(config: Config, names: Sequence[str], check: bool) -> list[Resu
     """Start those that do not run."""
     if check:
         return each(names, lambda name: would(config, name, not qemu_processes(guest_paths(config, name))))
+    made = each(names, lambda name: _known(config, name))
+    known = [item["guest"] for item in made if item["ok"]]
+    with resource_locks(guest_paths(config, name).run for name in known):
+        return in_order(names, [item for item in made if not item["ok"]] + _start(config, known))
+
+
+def _start(config: Config, names: Sequence[str]) -> list[Result]:
     prepared = each(names, lambda name: prepare_guest(config, name))
     ready = [item["guest"] for item in prepared if item["ok"]]
     results = [item for item in prepared if not item["ok"]]
@@ -161,13 +183,18 @@ def start_guests(config: Config, names: Sequence[str], check: bool) -> list[Resu
     for item in started:
         if not item["ok"]:
             each([item["guest"]], lambda name: release_guest(config, name))
-    return in_order(names, results + started)
+    return results + started
 
 
 def stop_guests(config: Config, names: Sequence[str], timeout: float, check: bool) -> list[Result]:
     """Stop those that run."""
     if check:
         return each(names, lambda name: would(config, name, bool(qemu_processes(guest_paths(config, name)))))
+    with resource_locks(guest_paths(config, name).run for name in names):
+        return _stop(config, names, timeout)
+
+
+def _stop(config: Config, names: Sequence[str], timeout: float) -> list[Result]:
     known = each(names, lambda name: {"changed": bool(load_guest(guest_paths(config, name)))})
     present = [item["guest"] for item in known if item["ok"] and os.path.isdir(guest_paths(config, item["guest"]).run)]
     absent = [
