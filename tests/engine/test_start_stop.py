@@ -12,7 +12,7 @@ import signal
 import stat
 from pathlib import Path
 
-from support.engine import EngineHost
+from support.engine import EngineHost, wait_until
 from support.host import USER
 from support.materials import small_tmpfs
 from support.sound import assert_alive, assert_sound, refuses
@@ -165,3 +165,18 @@ def test_tmpfs_promised_to_others(host: EngineHost) -> None:
     host.define(host.heartbeat("b", memory={"blocks": [host.block("b", directory=str(place / "b"))]}))
     refuses(host.refused("start", "b"), "not enough space", "not touched yet")
     assert_alive(page)
+
+
+def test_starts_and_stops_at_once(host: EngineHost) -> None:
+    """Whatever comes last, the guest runs whole or not at all."""
+    host.define(host.heartbeat("g"))
+    verbs = [host.begin(*words) for words in (("start", "g"), ("stop", "--timeout", "0", "g")) * 4]
+    for verb in verbs:
+        verb.communicate()
+    assert [verb.returncode for verb in verbs] == [0] * 8
+    if host.qemu_pids("g"):
+        page = host.page("g")
+        wait_until(lambda: page.ready, "the guest did not start")
+        assert_alive(page)
+    else:
+        assert not (host.memory / "g").exists()
