@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._host.files import remove_unfinished
 from .._host.journald import log_record
+from .._host.unfinished import remove_unfinished
 from .config import Config
 from .errors import HostmemError
 from .generations import Generation, forget_dead, living_generations, make_current

@@ -9,12 +9,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import stat
 from typing import Any
-
-# What write_text() has not renamed yet: the writer's PID.
-_UNFINISHED = re.compile(r".+\.(\d+)\.new")
 
 
 def open_directory(path: str) -> int:
@@ -115,7 +111,7 @@ def write_json(path: str, data: Any, mode: int = 0o600) -> None:
 
 def write_text(path: str, text: str, mode: int = 0o600) -> None:
     """Replace a file by new content at once: a reader sees the old or the new whole."""
-    temporary = f"{path}.{os.getpid()}.new"
+    temporary = f"{path}.{os.getpid()}.new"  # unfinished.py knows this name
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -125,14 +121,6 @@ def write_text(path: str, text: str, mode: int = 0o600) -> None:
     except OSError:
         remove_file(temporary)
         raise
-
-
-def remove_unfinished(directory: str) -> None:
-    """Remove what writers left that were killed before they could rename it; those that still live are left alone."""
-    for name in os.listdir(directory):
-        match = _UNFINISHED.fullmatch(name)
-        if match and not os.path.exists(f"/proc/{match.group(1)}"):
-            remove_file(f"{directory}/{name}")
 
 
 def read_json(path: str) -> Any | None:
