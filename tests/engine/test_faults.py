@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from support.engine import EngineHost, process_state, wait_until
+from support.materials import small_tmpfs
 from support.sound import assert_alive, assert_sound, refuses, undisturbed
 
 KILL_NEW = "[os.kill(pid, 9) for pid in qemu(facts['to'])]"
@@ -206,9 +206,10 @@ def test_never_reads(host: EngineHost, definition: float, option: list[str]) -> 
         error = host.refused("update", "--force", *option, "g")
     limit = option[-1] if option else definition
     refuses(error, f"paused for more than {limit} s", "it was called off", "allow a longer max_pause")
-    states = [state.new for state in host.run_states("g") if state.generation == 0]
-    assert "finish-migrate" in states
-    assert states[-1] == "running"
+    stopped, went_on = [state for state in host.run_states("g") if state.generation == 0 and "running" in state][-2:]
+    assert (stopped.new, went_on.new) == ("finish-migrate", "running")
+    # No measure of the pause, which a busy machine makes longer, but by far not the 30 s after which others give up.
+    assert float(limit) <= went_on.at - stopped.at < float(limit) + 10
     assert_sound(host, "g", page)
 
 
@@ -219,9 +220,10 @@ def test_never_reads(host: EngineHost, definition: float, option: list[str]) -> 
 def test_no_space_for_the_journal(host: EngineHost, step: str) -> None:
     page = host.boot("g")
     host.install("11.1")
+    moved = step == "continued"  # it says no more than the step before: the update succeeds without it
     with host.at_step(step, NO_SPACE, "before"):
-        host.run("update", "g")
-    assert host.generation("g") == (1 if step == "continued" else 0)
+        assert host.run("update", "g")[0]["ok"] is moved
+    assert host.generation("g") == int(moved)
     assert_sound(host, "g", page)
 
 
@@ -234,17 +236,10 @@ def fill(directory: Path) -> Path:
     return filler
 
 
-def small_file_system(host: EngineHost, directory: Path, options: str) -> None:
-    """Mount a tmpfs; it is unmounted after the guest's end."""
-    directory.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "hostmem-test", str(directory)], check=True)
-    host.later.callback(subprocess.run, ["umount", "-l", str(directory)], check=True)
-
-
 @pytest.mark.parametrize("place", ["run", "log", "state"])
 def test_disk_full(host: EngineHost, place: str) -> None:
     directory = Path(host.settings[place])
-    small_file_system(host, directory, "size=512k,mode=755")
+    small_tmpfs(host, directory, "size=512k,mode=755")
     page = host.boot("g")
     host.install("11.1")
     filler = fill(directory)
@@ -253,9 +248,32 @@ def test_disk_full(host: EngineHost, place: str) -> None:
     assert_sound(host, "g", page, logged=place != "log")
 
 
+def test_disk_full_after_the_handover(host: EngineHost) -> None:
+    """What has to be written from then on was prepared: the guest moves, and its PID file says so."""
+    run = Path(host.settings["run"])
+    small_tmpfs(host, run, "size=512k,mode=755")
+    page = host.boot("g")
+    filler = host.run_directory("g") / "filler"
+    with host.at_step("handover", f"os.system('dd if=/dev/zero of={filler} bs=4k 2>/dev/null')"):
+        assert host.one("update", "--force", "g")["changed"]
+    filler.unlink()
+    assert host.generation("g") == 1
+    assert_sound(host, "g", page)
+
+
+def test_failure_after_the_handover(host: EngineHost) -> None:
+    """Whatever it is: the same program finishes what it began."""
+    page = host.boot("g")
+    failing = "raise OSError(5, 'Input/output error')\n"
+    with host.patched("_guest/live_update.py", "make_current(self._paths, new)\n", failing):
+        refuses(host.refused("update", "--force", "g"), "Input/output error")
+    assert host.generation("g") == 1
+    assert_sound(host, "g", page)
+
+
 def test_no_inode_for_the_log(host: EngineHost) -> None:
     directory = Path(host.settings["log"])
-    small_file_system(host, directory, "nr_inodes=8,mode=755")
+    small_tmpfs(host, directory, "nr_inodes=8,mode=755")
     page = host.boot("g")
     with contextlib.suppress(OSError):
         for number in range(8):
@@ -353,4 +371,15 @@ def test_undefine_and_update_at_once(host: EngineHost) -> None:
     page = host.boot("g")
     host.install("11.1")
     assert outcomes(host, ["update", "g"], ["undefine", "g"]) == [0, 1]
+    assert_sound(host, "g", page)
+
+
+def test_log_of_the_living_qemu_is_kept(host: EngineHost) -> None:
+    """Old logs are removed, but not of a QEMU that outlived many updates that were called off."""
+    page = host.boot("g")
+    host.install_impostor("exit 1")
+    for _number in range(7):
+        host.refused("update", "--force", "g")
+    host.install("11.1")
+    assert host.run_states("g")[-1].generation == host.generation("g")
     assert_sound(host, "g", page)

@@ -105,6 +105,16 @@ def test_terminated(host: EngineHost, whole_group: bool) -> None:
     assert_sound(host, "g", page)
 
 
+def test_killed_in_the_middle_of_a_write(host: EngineHost) -> None:
+    page = host.boot("g")
+    rename = "        os.rename(temporary, path)\n"
+    kill = "        os.kill(os.getpid(), 9) if path.endswith('journal.json') else os.rename(temporary, path)\n"
+    with host.patched("_host/files.py", rename, kill):
+        host.begin("update", "--force", "g").communicate()
+        host.wait_quiet()
+    assert_sound(host, "g", page)
+
+
 def test_killed_at_any_time(host: EngineHost) -> None:
     """Twenty kills spread over the whole length of an update, wherever it is then."""
     page = host.boot("g")
