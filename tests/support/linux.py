@@ -46,6 +46,9 @@ class LinuxGuest:
             video="std",
         )
         self.definition.update(changes)
+        # The default is made of the guest's name, which tests that run beside each other share.
+        for number, nic in enumerate(self.definition["nics"]):
+            nic["tap"] = f"hmt{network}-{number}"
         host.start(self.definition)
         wait_until(lambda: "ECHO" in host.console(NAME), "the Linux guest has no echo server", 120)
         self.tap = host.definition(NAME).nics[0].tap

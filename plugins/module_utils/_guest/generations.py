@@ -181,7 +181,9 @@ def current_number(paths: GuestPaths) -> int | None:
 def forget_generation(paths: GuestPaths, number: int) -> None:
     """Remove a dead generation's directory, and the QEMU logs that are older than the last few."""
     shutil.rmtree(paths.generation(number).directory, ignore_errors=True)
-    for old in log_numbers(paths)[:-KEPT_LOGS]:
+    # The living one may be older than all of them, after updates that were called off.
+    present = generation_numbers(paths)
+    for old in [old for old in log_numbers(paths)[:-KEPT_LOGS] if old not in present]:
         remove_file(paths.generation(old).output)
         remove_file(paths.generation(old).debug_log)
 

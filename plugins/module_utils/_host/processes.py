@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .files import identity
 from .filesystems import existing_parent
 
 _MAP_LINE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) (\S{4}) ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+)\s*(.*)$")
@@ -140,8 +139,10 @@ def sees_same_directory(pid: int, path: str) -> bool:
     Of a directory that is gone, the nearest parent that is left counts.
     """
     path = existing_parent(path)
-    ours = identity(path)
-    return ours is not None and ours == identity(f"/proc/{pid}/root{path}")
+    try:
+        return os.path.samestat(os.stat(path), os.stat(f"/proc/{pid}/root{path}"))
+    except OSError:
+        return False
 
 
 def mappings(pid: int) -> list[Mapping]:
