@@ -291,7 +291,8 @@ class EngineHost(Host):
             super().clean()
         finally:
             self.later.close()
-            shutil.rmtree(self.root, ignore_errors=True)
+            for place in (self.root, self.memory):
+                shutil.rmtree(place, ignore_errors=True)
 
 
 _AT_STEP = """
