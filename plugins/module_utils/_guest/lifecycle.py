@@ -89,7 +89,6 @@ async def _cold_start(config: Config, paths: GuestPaths, guest: StoredGuest) -> 
                 "ram_blocks": blocks,
                 "firmware": await firmware_identity(qmp, binary.data_directories),
                 "qemu": binary.as_dict(),
-                "cold_start": True,
                 "tap_slot": 0,
             },
         )

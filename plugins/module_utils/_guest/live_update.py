@@ -237,7 +237,6 @@ class Transfer:
             "ram_blocks": compared.ram_blocks,
             "firmware": self._old.record.get("firmware", {}),
             "qemu": self._found.installed.as_dict(),
-            "cold_start": False,
             "tap_slot": self._tap_slot,
         }
         save_record(qemu.generation, record)
