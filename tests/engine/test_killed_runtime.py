@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -17,6 +18,7 @@ from ansible_collections.hostmem.qemu.plugins.module_utils._guest.journal import
     COLD_VERIFIED,
     UPDATE_STEPS,
 )
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.processes import processes_with_open
 from support.engine import EngineHost, process_state, wait_until
 from support.sound import assert_never_two, assert_sound
 
@@ -53,6 +55,20 @@ def test_hung_at_then_killed(host: EngineHost, step: str) -> None:
         verb = host.begin("update", "g")
         os.kill(hung(host), signal.SIGKILL)
         verb.communicate()
+        host.wait_quiet()
+    assert host.generation("g") == (1 if (step, "after") in FORWARD else 0)
+    assert_sound(host, "g", page)
+
+
+@pytest.mark.parametrize("step", ["starting", "incoming", "handover", "continued"])
+def test_hung_at(host: EngineHost, step: str) -> None:
+    """Nobody kills it but the watchdog, once the step's time is over, which the test makes short."""
+    page = host.boot("g")
+    host.install("11.1")
+    journal = host.tree / "hostmem" / "_guest" / "journal.py"
+    limit = next(line for line in journal.read_text().splitlines() if line.startswith(f"    {step.upper()}: "))
+    with host.patched("_guest/journal.py", limit, f"    {step.upper()}: 1.0,"), host.at_step(step, HANG):
+        host.begin("update", "g").communicate()
         host.wait_quiet()
     assert host.generation("g") == (1 if (step, "after") in FORWARD else 0)
     assert_sound(host, "g", page)
@@ -129,6 +145,52 @@ def test_killed_at_any_time(host: EngineHost) -> None:
         host.wait_quiet()
         host.only_qemu("g")
     assert_sound(host, "g", page)
+
+
+@pytest.mark.parametrize("protected", [True, False])
+def test_killed_while_it_makes_the_new_process(host: EngineHost, protected: bool) -> None:
+    """The process that is to become the new QEMU lives, and shows nothing of it yet; the moment between is made five seconds long."""
+    page = host.boot("g")
+    host.install("11.1")
+    found = (host.run_directory("g") / "guest.lock").stat()
+    lock = found.st_dev, found.st_ino
+    words = host.root / "fake-words"
+    words.touch()
+    words.chmod(0o666)
+    with contextlib.ExitStack() as planted:
+        planted.enter_context(host.appended("_host/programs.py", _LATE_QEMU.format(words=words)))
+        if not protected:
+            planted.enter_context(
+                host.patched("_guest/recovery.py", "            unborn.kill()\n", "            pass\n")
+            )
+        host.begin("update", "g").communicate()
+        host.wait_quiet()
+        holders = processes_with_open(*lock)
+    assert len(holders) == (1 if protected else 2)
+    wait_until(lambda: len(processes_with_open(*lock)) == 1, "it never ended")
+    assert host.generation("g") == 0
+    assert_sound(host, "g", page)
+
+
+_LATE_QEMU = """
+
+# --- planted by a test
+import json
+import os
+
+_LATE = "import json, os, time; time.sleep(5); words = json.load(open('{words}')); os.execv(words[0], words)"
+_true_spawn = spawn
+
+
+def _late_spawn(words, output, inherited):
+    with open({words!r}, "w") as file:
+        json.dump(words, file)
+    _true_spawn(["/usr/bin/python3", "-c", _LATE], output, inherited)
+    os.kill(os.getpid(), 9)
+
+
+spawn = _late_spawn
+"""
 
 
 def test_nobody_recovers_without_the_watchdog(host: EngineHost) -> None:

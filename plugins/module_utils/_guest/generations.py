@@ -169,15 +169,6 @@ def _says(pid_file: str, link: str, generation: Generation) -> bool:
         return False
 
 
-def current_number(paths: GuestPaths) -> int | None:
-    """The generation that ``current`` points at; None before the first."""
-    try:
-        match = _DIRECTORY.fullmatch(os.readlink(paths.current))
-    except OSError:
-        return None
-    return int(match.group(1)) if match else None
-
-
 def forget_generation(paths: GuestPaths, number: int) -> None:
     """Remove a dead generation's directory, and the QEMU logs that are older than the last few."""
     shutil.rmtree(paths.generation(number).directory, ignore_errors=True)

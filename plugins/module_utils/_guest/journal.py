@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import Any
 
 from .._host.files import read_json, remove_file, write_json
@@ -26,6 +28,19 @@ UPDATE_STEPS = (STARTING, STARTED, MIGRATING, INCOMING, HANDOVER, CONTINUED)
 COLD_STARTING = "cold-starting"
 COLD_VERIFIED = "cold-verified"
 
+# Seconds in which the program that wrote a step comes to the next one or takes the step back: its own time limits together.
+# What takes longer hangs. The longest pause allowed is added, since the guest is paused from INCOMING on.
+_WITHIN = {
+    STARTING: 60.0,
+    STARTED: 60.0,
+    MIGRATING: 120.0,
+    INCOMING: 25.0,
+    HANDOVER: 30.0,
+    CONTINUED: 60.0,
+    COLD_STARTING: 200.0,
+    COLD_VERIFIED: 30.0,
+}
+
 
 class Journal:
     """The journal of one guest; ``write`` replaces the last entry."""
@@ -34,7 +49,9 @@ class Journal:
         self._path = paths.journal
 
     def write(self, step: str, **facts: Any) -> None:
-        write_json(self._path, {"schema": SCHEMA, "step": step, **facts})
+        """Facts are kept with the step; ``max_pause`` in seconds."""
+        deadline = time.monotonic() + _WITHIN[step] + facts.get("max_pause", 0.0)
+        write_json(self._path, {"schema": SCHEMA, "step": step, "pid": os.getpid(), "deadline": deadline, **facts})
 
     def read(self) -> dict[str, Any] | None:
         """The last entry; None when no verb was interrupted."""
@@ -43,6 +60,11 @@ class Journal:
         except ValueError:
             return None
         return entry if isinstance(entry, dict) else None
+
+    def overdue(self, pid: int) -> bool:
+        """Whether the process wrote the last entry and has made nothing of it since, for too long."""
+        entry = self.read() or {}
+        return entry.get("pid") == pid and time.monotonic() > entry.get("deadline", float("inf"))
 
     def clear(self) -> None:
         remove_file(self._path)

@@ -9,6 +9,7 @@ The steps are those of the journal. Before HANDOVER everything goes back to the 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -42,13 +43,14 @@ from .outdated import outdated_reasons
 from .paths import GuestPaths, guest_paths
 from .preflight import Preflight, preflight
 from .qemu_process import QemuProcess, fill_placeholders, for_incoming, launch, with_images
-from .qmp import Qmp, connect, is_migration_status
+from .qmp import Qmp, connect, is_migration_over
 from .recovery import recover_locked, settled
 from .slots import UpdateSlot
 from .started import wait_for_qmp, wait_for_socket
 from .vcpus import vcpu_progress
 
 START_TIMEOUT = 30.0
+STOP_TIMEOUT = 10.0
 VERB_WAIT = 120.0
 
 
@@ -169,7 +171,8 @@ class Transfer:
         return self._new_qmp
 
     def _write(self, step: str) -> None:
-        self._journal.write(step, **{"from": self._old.number, "to": self._number, "was_running": self._was_running})
+        facts = {"from": self._old.number, "to": self._number, "was_running": self._was_running}
+        self._journal.write(step, **facts, max_pause=self._max_pause)
 
     def _launch(self) -> QemuProcess:
         self._taps = GuestTaps(self._found.definition, self._tap_slot)
@@ -247,11 +250,11 @@ class Transfer:
         path = self._paths.generation(self._number).main_socket
         await self._new.execute("migrate-incoming", channels=[_channel("main", path)], exit_on_error=False)
         if self._was_running and not await self._old_qmp.wait_event(
-            lambda event: event.get("event") == "STOP", time.monotonic() + START_TIMEOUT
+            lambda event: event.get("event") == "STOP", time.monotonic() + STOP_TIMEOUT
         ):
             raise HostmemError(
                 "The old QEMU did not begin the transfer.",
-                cause=f"It did not stop the guest within {START_TIMEOUT:.0f} s.",
+                cause=f"It did not stop the guest within {STOP_TIMEOUT:.0f} s.",
             )
         if self._was_running and self._taps is not None:
             self._taps.draw_traffic()
@@ -259,25 +262,26 @@ class Transfer:
 
     async def _confirm(self, qemu: QemuProcess, pause_end: float) -> None:
         """Both must say completed, and the new QEMU must be paused: only then does it have the guest."""
-        over = ("completed", "failed", "cancelled")
-        await self._old_qmp.wait_event(
-            lambda event: event.get("event") == "MIGRATION" and event["data"]["status"] in over, pause_end
-        )
-        answer = await self._old_qmp.migration()
-        if answer.get("status") != "completed":
-            if answer.get("status") in over:
-                raise qemu.complaint(f"The transfer failed: {answer.get('error-desc', answer.get('status'))}.")
-            raise HostmemError(
-                f"The guest would have been paused for more than {self._max_pause} s.",
-                cause=f"The transfer was still {answer.get('status')}; it was called off.",
-                cure="Look for load on the host, or allow a longer max_pause.",
-                qemu=qemu.complaint("").qemu,
+        sent = await self._old_qmp.wait_event(is_migration_over, pause_end)
+        if sent == "completed" and await self._new.wait_event(is_migration_over, pause_end) == "completed":
+            # Asked at the same time, as the guest is paused.
+            answer, status = await asyncio.gather(self._old_qmp.migration(), self._new.status())
+            if answer.get("status") == "completed" and status == "paused":
+                return
+            raise qemu.complaint(
+                f"The old QEMU says {answer.get('status')} after the transfer, the new one {status}, not paused."
             )
-        if not await self._new.wait_event(is_migration_status("completed"), pause_end):
+        if sent == "completed":
             raise qemu.complaint("The new QEMU did not finish loading in time.")
-        status = await self._new.status()
-        if status != "paused":
-            raise qemu.complaint(f"The new QEMU is {status} after loading, not paused.")
+        answer = await self._old_qmp.migration()
+        if sent:
+            raise qemu.complaint(f"The transfer failed: {answer.get('error-desc', sent)}.")
+        raise HostmemError(
+            f"The guest would have been paused for more than {self._max_pause} s.",
+            cause=f"The transfer was still {answer.get('status')}; it was called off.",
+            cure="Look for load on the host, or allow a longer max_pause.",
+            qemu=qemu.complaint("").qemu,
+        )
 
     async def _give_up(self, qemu: QemuProcess | None, error: BaseException) -> None:
         """Back to the old QEMU; what the new one wrote becomes part of the error, as the old one's reason misleads."""

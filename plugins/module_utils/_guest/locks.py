@@ -98,14 +98,3 @@ def lock_for_next_generation(paths: GuestPaths) -> int:
     descriptor = _open(paths.guest_lock)
     fcntl.flock(descriptor, fcntl.LOCK_SH)
     return descriptor
-
-
-def carried(paths: GuestPaths) -> bool:
-    """True while any QEMU holds guest.lock."""
-    try:
-        os.close(lock_for_cold_start(paths))
-    except HostmemError:
-        return True
-    except FileNotFoundError:
-        return False
-    return False

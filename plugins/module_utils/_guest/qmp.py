@@ -11,7 +11,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import CommandRefused, HostmemError
 
@@ -23,6 +23,8 @@ except ImportError as error:  # on a controller only the pure part of the engine
     QMP_IMPORT_ERROR = error
 
 COMMAND_TIMEOUT = 10.0
+
+_Wanted = TypeVar("_Wanted")
 
 
 class Qmp:
@@ -79,20 +81,23 @@ class Qmp:
         except (QMPError, OSError, EOFError) as error:
             raise HostmemError(f"QEMU went away during {command}.", cause=str(error) or type(error).__name__) from error
 
-    async def wait_event(self, wanted: Callable[[dict[str, Any]], bool], deadline: float) -> bool:
-        """Wait for an event that came since connecting; ``deadline`` as time.monotonic(). False when it did not come in time."""
+    async def wait_event(self, wanted: Callable[[dict[str, Any]], _Wanted], deadline: float) -> _Wanted | None:
+        """Wait for an event that came since connecting; ``deadline`` as time.monotonic().
+
+        Returns what ``wanted`` made of the first event that it wanted (anything true), or None when none came in time.
+        """
         for message in self._seen:
-            if wanted(dict(message)):
-                return True
+            if found := wanted(dict(message)):
+                return found
         while True:
             remaining = deadline - time.monotonic()
             try:
                 message = await asyncio.wait_for(self._events.get(), max(remaining, 0.0))
             except asyncio.TimeoutError:
-                return False
+                return None
             self._seen.append(message)
-            if wanted(dict(message)):
-                return True
+            if found := wanted(dict(message)):
+                return found
 
     def event_time(self, name: str) -> float | None:
         """When an event that was waited for, or came meanwhile, was sent: seconds since the epoch, by the host's clock."""
@@ -121,6 +126,7 @@ async def connect(path: str) -> Qmp:
     return qmp
 
 
-def is_migration_status(status: str) -> Callable[[dict[str, Any]], bool]:
-    """For wait_event: the MIGRATION event with this status (capability ``events``)."""
-    return lambda event: event.get("event") == "MIGRATION" and event.get("data", {}).get("status") == status
+def is_migration_over(event: dict[str, Any]) -> str:
+    """For wait_event: how a migration ended, completed, failed or cancelled (capability ``events``); empty for other events."""
+    status = str(event.get("data", {}).get("status")) if event.get("event") == "MIGRATION" else ""
+    return status if status in ("completed", "failed", "cancelled") else ""

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._host.files import identity
 from .._host.journald import log_record
+from .._host.processes import process, processes_with_open
 from .._host.unfinished import remove_unfinished
 from .config import Config
 from .errors import HostmemError
 from .generations import Generation, forget_dead, living_generations, make_current
 from .handover import roll_back, roll_forward, set_transfer_mode
-from .journal import COLD_STARTING, COLD_VERIFIED, CONTINUED, HANDOVER, Journal
+from .journal import COLD_STARTING, COLD_VERIFIED, CONTINUED, HANDOVER, STARTING, Journal
 from .locks import VerbLock
 from .paths import GuestPaths, guest_paths
 from .qmp import connect
@@ -43,6 +45,8 @@ async def recover_locked(paths: GuestPaths, living: list[Generation]) -> dict[st
     entry = journal.read()
     if entry is None and len(living) <= 1:
         return {"changed": False, "outcome": "nothing was interrupted"}
+    if (entry or {}).get("step") in (STARTING, COLD_STARTING):
+        _end_unborn(paths, living)
     outcome = await _recover(paths, entry or {}, {item.number: item for item in living})
     journal.clear()
     forget_dead(paths)
@@ -54,6 +58,17 @@ async def recover_locked(paths: GuestPaths, living: list[Generation]) -> dict[st
         step=(entry or {}).get("step"),
     )
     return {"changed": True, "outcome": outcome, "step": (entry or {}).get("step")}
+
+
+def _end_unborn(paths: GuestPaths, living: list[Generation]) -> None:
+    """End a process that was to become a QEMU when the program that made it was killed: it shows no arguments of QEMU's yet,
+    but holds the guest's lock already."""
+    lock = identity(paths.guest_lock)
+    known = {item.alive.pid for item in living}
+    for pid in processes_with_open(*lock) if lock else []:
+        unborn = process(pid)
+        if pid not in known and unborn is not None:
+            unborn.kill()
 
 
 async def _recover(paths: GuestPaths, entry: dict[str, Any], living: dict[int, Generation]) -> str:

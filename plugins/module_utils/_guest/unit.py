@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .._host.users import run_as
@@ -20,7 +20,8 @@ from .live_update import UpdateOptions, update
 from .managed import last_failed, leave_result, take_request
 from .paths import guest_paths
 from .recovery import recover
-from .verbs import Result, ensure_guest_taps, failure, prepare_guest, release_guest
+from .verbs import Result, ensure_guest_taps, failure, hangs, prepare_guest, release_guest
+from .watchdog import Watchdog
 
 LINES = ("prepare", "taps", "start", "update", "recover", "stop", "release")
 
@@ -45,7 +46,7 @@ def run_line(config: Config, line: str, name: str, timeout: float) -> Result:
         "update": lambda: update(config, name, options),
         "stop": lambda: stop(config, name, float(request.get("options", {}).get("timeout", timeout))),
     }
-    result = _awaited(name, works[line]())
+    result = _watched(config, name, lambda: _awaited(name, works[line]()))
     leave_result(config, name, request, result)
     return result
 
@@ -79,6 +80,14 @@ def _awaited(name: str, work: Awaitable[dict[str, Any]]) -> Result:
         return {"guest": name, "ok": True, **asyncio.run(run())}
     except Exception as error:
         return failure(name, error)
+
+
+def _watched(config: Config, name: str, work: Callable[[], Result]) -> Result:
+    """Killed when it hangs; what it leaves is the next line's, or the next start's, to repair."""
+    watchdog = Watchdog(lambda pid: hangs(config, [name], pid), lambda: None)
+    result = work()
+    watchdog.stand_down()
+    return result
 
 
 def _recover(config: Config, name: str) -> Result:

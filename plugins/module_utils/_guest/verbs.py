@@ -17,6 +17,7 @@ from .config import Config
 from .errors import HostmemError, NotDefined
 from .generations import living_generations, qemu_processes
 from .information import information
+from .journal import Journal
 from .lifecycle import start, stop
 from .live_update import UpdateOptions, update
 from .locks import resource_locks
@@ -72,10 +73,10 @@ def as_user(config: Config, names: Sequence[str], verb: Verb) -> list[Result]:
 
 
 def guarded(config: Config, names: Sequence[str], verb: Verb) -> list[Result]:
-    """The same with a watchdog that recovers the guests if this program is killed meanwhile."""
+    """The same with a watchdog that recovers the guests if this program is killed meanwhile, or hangs."""
 
     def work() -> list[Result]:
-        watchdog = Watchdog(lambda: _recover_all(config, names))
+        watchdog = Watchdog(lambda pid: hangs(config, names, pid), lambda: _recover_all(config, names))
         results = asyncio.run(_gather(names, verb))
         watchdog.stand_down()
         return results
@@ -95,6 +96,11 @@ def _run_as(config: Config, names: Sequence[str], work: Callable[[], list[Result
             cure="Nothing: what it left is repaired by itself, or by the next verb. See hostmem info.",
         )
         return [failure(name, killed) for name in names]
+
+
+def hangs(config: Config, names: Sequence[str], pid: int) -> bool:
+    """Whether the process has left one of the guests in a step of its journal for too long."""
+    return any(Journal(guest_paths(config, name)).overdue(pid) for name in names)
 
 
 def _recover_all(config: Config, names: Sequence[str]) -> None:

@@ -2,37 +2,46 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Without systemd: a process that recovers guests when the program that works on them is killed.
+"""A process that ends a program which hangs, and recovers guests when the program that works on them has been killed.
 
-(With systemd the unit's second ExecReload line does this.)
+(With systemd the unit's second ExecReload line recovers; only the first is done here.)
 """
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 from collections.abc import Callable
 from contextlib import suppress
 
+_LOOK = 1.0  # seconds between two looks at whether the program hangs
+
 
 class Watchdog:
-    """Forks a process that calls ``recover`` if this process ends before ``stand_down``.
+    """Forks a process that calls ``recover`` if this process ends before ``stand_down``; it kills this process when it hangs.
 
     It sees the end of this process by end-of-file on a pipe, at once and for certain, SIGKILL included.
+
+    :param hangs: told this process's PID, whether it has come to nothing for too long.
     """
 
-    def __init__(self, recover: Callable[[], None]) -> None:
+    def __init__(self, hangs: Callable[[int], bool], recover: Callable[[], None]) -> None:
+        watched = os.getpid()
         reading, self._writing = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
-            self._watch(reading, recover)
+            self._watch(watched, reading, hangs, recover)
 
-    def _watch(self, reading: int, recover: Callable[[], None]) -> None:
+    def _watch(self, watched: int, reading: int, hangs: Callable[[int], bool], recover: Callable[[], None]) -> None:
         status = 1
         try:
             os.setsid()
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             _close_all_but(reading)
+            while not select.select([reading], [], [], _LOOK)[0]:
+                if hangs(watched):
+                    os.kill(watched, signal.SIGKILL)  # its end is seen next; until then its PID is nobody else's
             if os.read(reading, 1) == b"":
                 recover()
             status = 0

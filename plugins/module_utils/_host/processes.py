@@ -235,6 +235,12 @@ def open_files(pid: int) -> set[tuple[int, int]]:
     return found
 
 
+def processes_with_open(device: int, inode: int) -> list[int]:
+    """PIDs of all processes (that we may look at) which have the file open; ``device`` as in st_dev."""
+    pids = (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
+    return sorted(pid for pid in pids if (device, inode) in open_files(pid))
+
+
 def open_file_descriptor(pid: int, device: int, inode: int) -> int | None:
     """The number of a descriptor of the process that refers to the file; ``device`` as in st_dev."""
     try:

@@ -78,18 +78,6 @@ def test_the_last_logs_are_kept(paths: GuestPaths) -> None:
     assert (Path(paths.log) / "console-c0.log").exists()
 
 
-def test_the_current_generation_is_where_the_link_leads(paths: GuestPaths) -> None:
-    assert generations.current_number(paths) is None
-    Path(paths.current).symlink_to("gen-12")
-    assert generations.current_number(paths) == 12
-
-
-@pytest.mark.parametrize("target", ["gen-x", "/run/gen-1", "gen-1/"])
-def test_a_link_to_something_else_is_no_generation(paths: GuestPaths, target: str) -> None:
-    Path(paths.current).symlink_to(target)
-    assert generations.current_number(paths) is None
-
-
 def test_a_generation_without_a_record(paths: GuestPaths) -> None:
     make(paths, "gen-1")
     generation = generations.load_generation(paths, 1, None)
