@@ -158,7 +158,7 @@ def test_killed_while_it_makes_the_new_process(host: EngineHost, protected: bool
     words.touch()
     words.chmod(0o666)
     with contextlib.ExitStack() as planted:
-        planted.enter_context(host.appended("_host/programs.py", _LATE_QEMU.format(words=words)))
+        planted.enter_context(host.appended("_host/programs.py", _LATE_QEMU.format(words=str(words))))
         if not protected:
             planted.enter_context(
                 host.patched("_guest/recovery.py", "            unborn.kill()\n", "            pass\n")
