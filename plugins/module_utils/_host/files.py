@@ -49,6 +49,13 @@ def existing_components(path: str) -> list[tuple[str, os.stat_result]]:
     return found
 
 
+def existing_parent(path: str) -> str:
+    """The path itself, or its nearest parent that exists."""
+    while not os.path.lexists(path) and path != "/":
+        path = os.path.dirname(path)
+    return path
+
+
 def overwrite(descriptor: int) -> None:
     """Write zeros over whatever the file holds, down to the device (where the file system writes in place; btrfs does not)."""
     zeros = memoryview(bytes(1 << 20))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a path lies on: file-system type, page size, free space (statfs(2), /proc/self/mountinfo, /sys/kernel/mm/hugepages)."""
+"""What a path lies on: file-system type, page size, free space (statfs(2), mounts.py, /sys/kernel/mm/hugepages)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from .files import existing_parent
+from .mounts import mount_of
 
 _NODES = "/sys/devices/system/node"
 _HUGE_PAGES = "/sys/kernel/mm/hugepages"
@@ -37,13 +40,6 @@ class FileSystem:
         return "dax" in self.options or "dax=always" in self.options
 
 
-def existing_parent(path: str) -> str:
-    """The path itself, or its nearest parent that exists."""
-    while not os.path.lexists(path) and path != "/":
-        path = os.path.dirname(path)
-    return path
-
-
 def file_system(path: str) -> FileSystem:
     """The file system that holds the path (or its nearest existing parent).
 
@@ -51,30 +47,12 @@ def file_system(path: str) -> FileSystem:
     """
     target = existing_parent(path)
     device = os.stat(target).st_dev
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    best: list[str] | None = None
-    real = os.path.realpath(target)
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            fields = line.split()
-            mount_point = _unescape(fields[4])
-            inside = real == mount_point or real.startswith(mount_point.rstrip("/") + "/")
-            if fields[2] == wanted and inside and (best is None or len(mount_point) >= len(_unescape(best[4]))):
-                best = fields
-    if best is None:
+    mount = mount_of(target)
+    if mount is None:  # the root of a chroot
         return FileSystem("", "unknown", "", (), os.statvfs(target).f_frsize, device)
-    separator = best.index("-")
-    options = tuple(best[5].split(",") + (best[separator + 3].split(",") if len(best) > separator + 3 else []))
-    kind = best[separator + 1]
-    page_size = os.statvfs(target).f_bsize if kind == "hugetlbfs" else os.sysconf("SC_PAGE_SIZE")
-    return FileSystem(_unescape(best[4]), kind, _unescape(best[separator + 2]), options, page_size, device)
-
-
-def _unescape(text: str) -> str:
-    """mountinfo writes blank, tab, newline and backslash in octal."""
-    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, char)
-    return text
+    page_size = os.statvfs(target).f_bsize if mount.type == "hugetlbfs" else os.sysconf("SC_PAGE_SIZE")
+    options = mount.options + mount.super_options
+    return FileSystem(mount.point, mount.type, mount.source, options, page_size, device)
 
 
 def free_space(path: str) -> int:

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .filesystems import existing_parent
+from .files import existing_parent
 
 _MAP_LINE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) (\S{4}) ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+)\s*(.*)$")
 
@@ -211,6 +211,13 @@ def _device_in_maps(descriptor: int, found: os.stat_result) -> int:
     except (OSError, ValueError):
         return found.st_dev  # an empty file
     return os.makedev(*next(iter(new))) if new else found.st_dev
+
+
+def processes_mapping_files_of(device: int) -> list[tuple[int, str]]:
+    """PID and path of every file on a device (st_dev) that a process (that we may look at) maps; each pair once."""
+    wanted = (os.major(device), os.minor(device))
+    text = f" {wanted[0]:02x}:{wanted[1]:02x} "
+    return sorted({(pid, item.path) for pid, item in _all_mappings(text) if item.device == wanted})
 
 
 def mapped_files(device: int, prefix: str) -> list[os.stat_result]:

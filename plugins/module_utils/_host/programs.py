@@ -6,9 +6,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from collections.abc import Sequence
 from typing import IO
+
+from .errors import HostmemError
 
 Finished = subprocess.CompletedProcess[str]
 Started = subprocess.Popen[bytes]
@@ -52,3 +56,86 @@ def spawn(words: Sequence[str], output: IO[bytes], inherited: Sequence[int]) -> 
         cwd="/",
         umask=0o077,
     )
+
+
+# Which package brings a program, where its name is another: Debian, RedHat, Suse, Archlinux.
+_FAMILIES = ("Debian", "RedHat", "Suse", "Archlinux")
+_PACKAGES: dict[str, tuple[str, str, str, str]] = {
+    "mount": ("mount", "util-linux-core", "util-linux", "util-linux"),
+    "umount": ("mount", "util-linux-core", "util-linux", "util-linux"),
+    "systemctl": ("systemd", "systemd", "systemd", "systemd"),
+    "update-grub": ("grub2-common", "grub2-tools", "grub2", "grub"),
+    "grub2-mkconfig": ("grub2-common", "grub2-tools-minimal", "grub2", "grub"),
+    "grub-mkconfig": ("grub-common", "grub2-tools-minimal", "grub2", "grub"),
+    "grubby": ("grubby", "grubby", "grubby", "grubby"),
+    "kernel-install": ("systemd", "systemd-udev", "udev", "systemd"),
+    "mkfs.xfs": ("xfsprogs", "xfsprogs", "xfsprogs", "xfsprogs"),
+    "xfs_io": ("xfsprogs", "xfsprogs", "xfsprogs", "xfsprogs"),
+    "xfs_info": ("xfsprogs", "xfsprogs", "xfsprogs", "xfsprogs"),
+    "mkfs.ext4": ("e2fsprogs", "e2fsprogs", "e2fsprogs", "e2fsprogs"),
+    "tune2fs": ("e2fsprogs", "e2fsprogs", "e2fsprogs", "e2fsprogs"),
+    "dumpe2fs": ("e2fsprogs", "e2fsprogs", "e2fsprogs", "e2fsprogs"),
+    "blkid": ("util-linux", "util-linux-core", "util-linux", "util-linux"),
+    "wipefs": ("util-linux", "util-linux-core", "util-linux", "util-linux"),
+    "lsblk": ("util-linux", "util-linux-core", "util-linux", "util-linux"),
+    "ndctl": ("ndctl", "ndctl", "ndctl", "ndctl"),
+    "daxctl": ("daxctl", "daxctl", "ndctl", "ndctl"),
+    "ip": ("iproute2", "iproute", "iproute2", "iproute2"),
+}
+_LIKE = {
+    "debian": "Debian",
+    "ubuntu": "Debian",
+    "rhel": "RedHat",
+    "fedora": "RedHat",
+    "centos": "RedHat",
+    "suse": "Suse",
+    "opensuse": "Suse",
+    "sles": "Suse",
+    "arch": "Archlinux",
+}
+# Programs of the administrator lie in sbin, which a service's or user's PATH may lack.
+_DIRECTORIES = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/bin", "/bin")
+
+
+def find_program(program: str) -> str | None:
+    """The path of a program, on PATH or where administrators' programs lie; None when it is not installed."""
+    places = [*os.environ.get("PATH", "").split(os.pathsep), *_DIRECTORIES]
+    return shutil.which(program, path=os.pathsep.join(place for place in places if place))
+
+
+def required(program: str) -> str:
+    """The path of a program.
+
+    :raises HostmemError: it is not installed; with the package that has it on this distribution.
+    """
+    found = find_program(program)
+    if found is not None:
+        return found
+    raise HostmemError(
+        f"The program {program} is not installed on this host.",
+        cause=f"It is in none of the directories of PATH, nor in {', '.join(_DIRECTORIES)}.",
+        cure=f"Install the package {package_of(program, distribution_family())}.",
+    )
+
+
+def package_of(program: str, family: str) -> str:
+    """The package that has a program, in words that say so where it is not known."""
+    if program not in _PACKAGES:
+        return f"that has {program}"
+    names = dict(zip(_FAMILIES, _PACKAGES[program]))
+    return names.get(family) or " or ".join(dict.fromkeys(names.values()))
+
+
+def distribution_family(path: str = "/etc/os-release") -> str:
+    """Family of distributions as Ansible names it (``Debian``, ``RedHat``, ``Suse``, ``Archlinux``), from os-release(5); empty when unknown."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            values = dict(line.rstrip("\n").split("=", 1) for line in file if "=" in line)
+    except OSError:
+        return ""
+    names = f"{values.get('ID', '')} {values.get('ID_LIKE', '')}".replace('"', "").replace("'", "").split()
+    for name in names:
+        for known, family in _LIKE.items():
+            if name == known or name.startswith(known + "-"):
+                return family
+    return ""

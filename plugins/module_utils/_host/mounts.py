@@ -1,0 +1,132 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Mounts as the kernel shows them (/proc/self/mountinfo, proc_pid_mountinfo(5)), made and taken away by mount(8) and umount(8)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .errors import HostmemError
+from .kernel_log import KernelLog
+from .programs import required, run
+
+_MOUNTINFO = "/proc/self/mountinfo"
+
+
+@dataclass(frozen=True)
+class Mount:
+    """One line of mountinfo. ``options`` are those of the mount, ``super_options`` those of the file system in it.
+
+    ``device`` is what st_dev says of its files (not on btrfs and overlayfs). ``parent`` is the ``id`` of the mount that it lies in or on.
+    """
+
+    point: str
+    type: str
+    source: str
+    root: str
+    options: tuple[str, ...]
+    super_options: tuple[str, ...]
+    device: int
+    id: int
+    parent: int
+
+
+def mounts(path: str = _MOUNTINFO) -> list[Mount]:
+    """All mounts of this mount namespace, in the order of the kernel.
+
+    :param path: the mountinfo of another process.
+    """
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return [parse_mount(line) for line in file]
+
+
+def parse_mount(line: str) -> Mount:
+    """A line such as ``36 35 98:0 / /mnt rw,noatime shared:1 - ext4 /dev/root rw,errors=continue``.
+
+    Between the options and the hyphen there are any number of tags.
+    """
+    fields = line.split()
+    separator = fields.index("-", 6)
+    major, minor = fields[2].split(":")
+    return Mount(
+        point=unescape(fields[4]),
+        type=fields[separator + 1],
+        source=unescape(fields[separator + 2]),
+        root=unescape(fields[3]),
+        options=tuple(unescape(fields[5]).split(",")),
+        super_options=tuple(unescape(fields[separator + 3]).split(",")) if len(fields) > separator + 3 else (),
+        device=os.makedev(int(major), int(minor)),
+        id=int(fields[0]),
+        parent=int(fields[1]),
+    )
+
+
+def unescape(text: str) -> str:
+    """The text of a field in mountinfo or fstab, where blank, tab, newline, backslash and # are written in octal."""
+    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\043", "#"), ("\\134", "\\")):
+        text = text.replace(code, char)
+    return text
+
+
+def mount_of(path: str) -> Mount | None:
+    """The mount that a path leads into now, whatever lies hidden under it; None in a chroot below a mount's root.
+
+    :raises OSError: there is no such path.
+    """
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as file:
+            number = next(int(line.split()[1]) for line in file if line.startswith("mnt_id:"))
+        return next((mount for mount in mounts() if mount.id == number), None)
+    finally:
+        os.close(descriptor)
+
+
+def mount_at(point: str) -> Mount | None:
+    """The topmost mount exactly at this path; None when nothing is mounted there, or when another mount hides it."""
+    try:
+        found = mount_of(point)
+    except OSError:
+        return None
+    return found if found and found.point == os.path.realpath(point) else None
+
+
+def attach(source: str, point: str, kind: str, options: Sequence[str] = ()) -> None:
+    """Mount ``source`` at the directory ``point``.
+
+    :param kind: file-system type.
+    :raises HostmemError: with mount's own text and what the kernel logged, which is where the reason often is.
+    """
+    words = [required("mount"), "-t", kind]
+    if options:
+        words += ["-o", ",".join(options)]
+    _run(
+        [*words, "--", source, point],
+        f"{source} cannot be mounted at {point} as {kind}.",
+        (kind, os.path.basename(source)),
+    )
+
+
+def detach(point: str) -> None:
+    """Unmount the topmost mount at ``point``.
+
+    :raises HostmemError: with umount's own text, for instance while it is in use (see users_of() in mount_users.py).
+    """
+    _run([required("umount"), "--", point], f"{point} cannot be unmounted.", (point,))
+
+
+def _run(words: Sequence[str], problem: str, logged: Sequence[str]) -> None:
+    with KernelLog() as log:
+        done = run(words)
+        if not done.returncode:
+            return
+        said = "; ".join(" ".join(line.split()) for line in done.stderr.split("\n") if line and "dmesg(1)" not in line)
+        lines = log.lines(*logged)[-4:]
+    raise HostmemError(
+        problem,
+        cause=(said or f"Status {done.returncode}.") + (f" The kernel's log: {'; '.join(lines)}" if lines else ""),
+    )
