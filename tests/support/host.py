@@ -10,7 +10,6 @@ import json
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from typing import Any
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.definition import parse_definition
 from ansible_collections.hostmem.qemu.plugins.plugin_utils._render import render_argv
 from ansible_collections.hostmem.qemu.plugins.plugin_utils._runtime_tree import write_tree
+from support.qmp import QmpSession
 
 CACHE = Path(os.environ.get("HOSTMEM_CACHE", "/var/cache/hostmem-tests"))
 QEMU_TREES = CACHE / "qemu"
@@ -189,51 +189,3 @@ class Host:
         for name in self.names:
             self.run("undefine", name)
         shutil.rmtree(self.memory, ignore_errors=True)
-
-
-class QmpSession:
-    """A bare QMP client, independent of the runtime's: blocking, one JSON a line."""
-
-    def __init__(self, path: Path) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(30)
-        self._socket.connect(str(path))
-        self._file = self._socket.makefile("rwb")
-        self.greeting = json.loads(self._file.readline())
-        self.events: list[dict[str, Any]] = []
-        self("qmp_capabilities")
-
-    def __call__(self, command: str, **arguments: Any) -> Any:
-        """One command; raises RuntimeError with QEMU's error."""
-        message = {"execute": command, "arguments": {key.replace("_", "-"): value for key, value in arguments.items()}}
-        self._file.write(json.dumps(message).encode() + b"\n")
-        self._file.flush()
-        while True:
-            answer = json.loads(self._file.readline())
-            if "event" in answer:
-                self.events.append(answer)
-            elif "error" in answer:
-                raise RuntimeError(answer["error"]["desc"])
-            else:
-                return answer["return"]
-
-    def event(self, name: str) -> dict[str, Any]:
-        """Wait for an event."""
-        while True:
-            for item in self.events:
-                if item["event"] == name:
-                    self.events.remove(item)
-                    return item
-            answer = json.loads(self._file.readline())
-            if "event" in answer:
-                self.events.append(answer)
-
-    def close(self) -> None:
-        self._file.close()  # the descriptor stays open as long as either of the two
-        self._socket.close()
-
-    def __enter__(self) -> QmpSession:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
