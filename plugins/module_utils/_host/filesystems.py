@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a path lies on: file-system type, page size, free space (statfs(2), mounts.py, /sys/kernel/mm/hugepages)."""
+"""What a path lies on: file-system type, page size, free space (statfs(2), mounts.py, hugepages.py)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .files import existing_parent
+from .hugepages import node_pool, pool
 from .mounts import mount_of
-
-_NODES = "/sys/devices/system/node"
-_HUGE_PAGES = "/sys/kernel/mm/hugepages"
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,11 @@ class FileSystem:
     def dax(self) -> bool:
         """True when all its files are mapped without the page cache (mount options ``dax`` and ``dax=always``)."""
         return "dax" in self.options or "dax=always" in self.options
+
+    @property
+    def may_dax(self) -> bool:
+        """True when single files of it can be mapped so; whether one is, only the file itself tells (statx(2))."""
+        return self.type in ("ext4", "xfs") and "dax=never" not in self.options
 
 
 def file_system(path: str) -> FileSystem:
@@ -66,13 +69,12 @@ def free_space(path: str) -> int:
 
 
 def _free_huge_pages(page_size: int, path: str) -> int:
-    directory = f"{_HUGE_PAGES}/hugepages-{page_size // 1024}kB"
     try:
-        free = _number(f"{directory}/free_hugepages") - _number(f"{directory}/resv_hugepages")
-        # Beyond the pool, the kernel allocates these when they are reserved, so that a shortage shows at once.
-        free += max(0, _number(f"{directory}/nr_overcommit_hugepages") - _number(f"{directory}/surplus_hugepages"))
+        found = pool(page_size)
     except OSError:
         return 0
+    # Beyond the pool, the kernel allocates pages when they are reserved, so that a shortage shows at once.
+    free = found.free - found.reserved + max(0, found.overcommit - found.surplus)
     state = os.statvfs(path)
     if state.f_blocks:  # the mount has a size limit of its own
         free = min(free, state.f_bavail)
@@ -82,7 +84,7 @@ def _free_huge_pages(page_size: int, path: str) -> int:
 def reserved_huge_pages(page_size: int) -> int:
     """Bytes in free huge pages of the host that are promised to files already."""
     try:
-        return _number(f"{_HUGE_PAGES}/hugepages-{page_size // 1024}kB/resv_hugepages") * page_size
+        return pool(page_size).reserved * page_size
     except OSError:
         return 0
 
@@ -92,10 +94,5 @@ def free_huge_pages_on_nodes(page_size: int, nodes: Sequence[int]) -> int:
     total = 0
     for node in nodes:
         with contextlib.suppress(OSError):  # no such node, or no such pool
-            total += _number(f"{_NODES}/node{node}/hugepages/hugepages-{page_size // 1024}kB/free_hugepages")
+            total += node_pool(page_size, node).free
     return total * page_size
-
-
-def _number(path: str) -> int:
-    with open(path, encoding="ascii") as file:
-        return int(file.read())
