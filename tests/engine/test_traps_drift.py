@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from support.engine import EngineHost, wait_until
-from support.host import QmpSession
+from support.qmp import QmpSession
 from support.materials import disk, disk_io, image, top_image
 from support.sound import assert_alive, assert_sound, refuses, undisturbed
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from support.engine import EngineHost
-from support.host import QEMU_TREES, USER, QmpSession
+from support.host import QEMU_TREES, USER
+from support.qmp import QmpSession
 
 _HUGE_PAGES = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
 _RAM_BLOCK = re.compile(r"^\s*(\S+)\s+\d+ [KMG]iB\s+0x[0-9a-f]+\s+0x([0-9a-f]+)\s+0x[0-9a-f]+\s+0x([0-9a-f]+)", re.M)
