@@ -163,6 +163,12 @@ updates:
       returned: when the guest was moved
       type: bool
       sample: true
+    warnings:
+      description: What the guest has lost, empty when it is nothing. Only persistent dirty bitmaps of disks can be lost, when others change the image meanwhile.
+      returned: when the guest was moved
+      type: list
+      elements: str
+      sample: []
     error:
       description: Why the guest was not moved. It runs on in its old QEMU.
       returned: when not RV(updates[].ok)
@@ -277,6 +283,9 @@ def main() -> None:
         module.exit_json(changed=False, updates=[])
     options = verb_options(module.params, module.check_mode)
     updates = Runtime(module).run("update", options, module.params["names"] or [])
+    for item in updates:
+        for warning in item.get("warnings", []):
+            module.warn(f"{item['guest']}: {warning}")
     result = {"changed": any(item["changed"] for item in updates), "updates": updates, "diff": diff(updates)}
     bad = complaints(updates)
     if bad:

@@ -25,8 +25,12 @@ class QmpSession:
         self("qmp_capabilities")
 
     def __call__(self, command: str, **arguments: Any) -> Any:
-        """One command; raises RuntimeError with QEMU's error."""
-        message = {"execute": command, "arguments": {key.replace("_", "-"): value for key, value in arguments.items()}}
+        """One command, underscores of argument names as dashes; raises RuntimeError with QEMU's error."""
+        return self.send(command, {key.replace("_", "-"): value for key, value in arguments.items()})
+
+    def send(self, command: str, arguments: dict[str, Any]) -> Any:
+        """One command with its arguments spelt as QEMU does."""
+        message = {"execute": command, "arguments": arguments}
         self._file.write(json.dumps(message).encode() + b"\n")
         self._file.flush()
         while True:

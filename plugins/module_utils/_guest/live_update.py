@@ -20,6 +20,7 @@ from typing import Any
 from .._host.files import identity
 from .._host.journald import log_record
 from .._host.processes import open_file_descriptor
+from .bitmaps import dirty_bitmaps, lost_bitmaps
 from .comparison import Side, compare
 from .config import Config
 from .disks import remember_images
@@ -35,6 +36,7 @@ from .generations import (
     save_record,
 )
 from .handover import end, roll_back, set_capabilities, set_transfer_mode
+from .io_limits import carry_over, io_limits
 from .journal import CONTINUED, HANDOVER, INCOMING, MIGRATING, STARTED, STARTING, Journal
 from .layout import layout
 from .locks import VerbLock, lock_for_next_generation
@@ -226,6 +228,7 @@ class Transfer:
 
     async def _compare(self, qemu: QemuProcess) -> None:
         old, new = Side(self._old_qmp, self._old_process), Side(self._new, qemu.process)
+        await carry_over(await io_limits(self._old_qmp), self._new)
         compared = await compare(old, self._found.live, new)
         if compared.differences:
             raise Refused(
@@ -314,9 +317,10 @@ class Transfer:
         pause = await self._pause()
         await set_transfer_mode(self._new, "normal", False)
         progress = await vcpu_progress(self._new, qemu.process) if self._was_running else None
+        lost = await self._lost_bitmaps()
         forget_generation(self._paths, self._old.number)
         self._journal.clear()
-        return self._report(qemu, pause, progress)
+        return {**self._report(qemu, pause, progress), "warnings": lost}
 
     async def _go_on(self) -> None:
         """Continue the guest. While the old QEMU lives, an image can still be locked by a node that a finished commit job left in it."""
@@ -325,6 +329,17 @@ class Transfer:
         except CommandRefused:
             await end(self._old_process)
             await self._new.execute("cont")
+
+    async def _lost_bitmaps(self) -> list[str]:
+        """Persistent dirty bitmaps that did not arrive: nothing brings them back, but backups must not go on as if they were there.
+
+        A guest that stays paused has not taken its images yet, and with them the bitmaps.
+        """
+        before = self._found.bitmaps
+        lost = lost_bitmaps(before, await dirty_bitmaps(self._new)) if before and self._was_running else []
+        for sentence in lost:
+            log_record(sentence, 4, guest=self._paths.name, generation=self._number, event="bitmap-lost")
+        return lost
 
     async def _pause(self) -> float | None:
         """Milliseconds from the old QEMU's STOP to the new one's RESUME, by the host's clock in both events."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._host.processes import open_files
+from .bitmaps import Bitmap, dirty_bitmaps, disk_of
 from .config import Config
 from .definition import Definition, parse_definition
 from .disks import live_images
@@ -36,6 +37,7 @@ class Preflight:
         self.installed: QemuBinary = QemuBinary(definition.qemu, 0, 0, (0, 0, 0), "", [], [])
         self.images: dict[str, dict[str, str]] = {}
         self.live: dict[str, Any] = {}
+        self.bitmaps: list[Bitmap] = []
 
     def block(self, message: str, cause: str = "", cure: str = "") -> None:
         self.blockers.append(Refused(message, cause, cure))
@@ -73,6 +75,8 @@ async def preflight(config: Config, generation: Generation, qmp: Qmp) -> Preflig
     _images(found)
     _network(found)
     await _jobs(found, qmp)
+    await _exports(found, qmp)
+    await _bitmaps(found, qmp)
     await _qemu_reasons(found, qmp)
     return found
 
@@ -187,6 +191,33 @@ async def _jobs(found: Preflight, qmp: Qmp) -> None:
         found.block(
             f"A migration of guest {found.definition.name} is under way ({status}).", cure="Wait for it, or cancel it."
         )
+
+
+async def _exports(found: Preflight, qmp: Qmp) -> None:
+    for export in await qmp.execute("query-block-exports"):
+        found.block(
+            f"The {export['type']} export {export['id']} of node {export['node-name']} is in use.",
+            "An export lives in one QEMU and its clients would be cut off.",
+            "Wait for its clients, then end it (block-export-del).",
+        )
+
+
+async def _bitmaps(found: Preflight, qmp: Qmp) -> None:
+    found.bitmaps = await dirty_bitmaps(qmp)
+    for bitmap in found.bitmaps:
+        named = f"dirty bitmap {bitmap.name} of disk {disk_of(bitmap, found.live['disks'])} (node {bitmap.node})"
+        if not bitmap.persistent:
+            found.block(
+                f"The {named} is not persistent.",
+                "QEMU cannot hand it over in a live update (cpr-transfer excludes the capability dirty-bitmaps); the chain of backups would break.",
+                "In a qcow2 image, add a persistent bitmap and merge this one into it (block-dirty-bitmap-add, -merge), for the backups to go on with; then, or to begin with a full backup, remove it (block-dirty-bitmap-remove).",
+            )
+        elif bitmap.busy:
+            found.block(
+                f"The {named} is in use.",
+                "What uses it lives in one QEMU and would be cut off.",
+                "Wait for the backup to end.",
+            )
 
 
 async def _qemu_reasons(found: Preflight, qmp: Qmp) -> None:

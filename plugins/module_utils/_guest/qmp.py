@@ -71,9 +71,15 @@ class Qmp:
 
         :raises HostmemError: QEMU refused it, or did not answer in time.
         """
-        renamed = {key.replace("_", "-"): value for key, value in arguments.items()}
+        return await self.send(command, {key.replace("_", "-"): value for key, value in arguments.items()})
+
+    async def send(self, command: str, arguments: dict[str, Any]) -> Any:
+        """One command, its arguments spelt as QEMU does (some of old have underscores).
+
+        :raises HostmemError: QEMU refused it, or did not answer in time.
+        """
         try:
-            return await asyncio.wait_for(self._client.execute(command, renamed or None), COMMAND_TIMEOUT)
+            return await asyncio.wait_for(self._client.execute(command, arguments or None), COMMAND_TIMEOUT)
         except ExecuteError as error:
             raise CommandRefused(f"QEMU refused {command}.", cause=str(error)) from error
         except asyncio.TimeoutError as error:
