@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from support.engine import EngineHost, wait_until
-from support.qmp import QmpSession
 from support.materials import disk, disk_io, image, top_image
+from support.qmp import QmpSession
 from support.sound import assert_alive, assert_sound, refuses, undisturbed
 
 XHCI = ["-device", "qemu-xhci,id=xhci"]
