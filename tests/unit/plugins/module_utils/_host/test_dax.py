@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 
@@ -24,6 +23,11 @@ from ansible_collections.hostmem.qemu.plugins.module_utils._host.dax import (
 )
 
 BLOCK = 4096
+
+
+def in_memory(path: Path) -> bool:
+    """Files of a tmpfs have no blocks on any device."""
+    return os.major(path.stat().st_dev) == 0
 
 
 def row(logical: int, physical: int, length: int) -> Extent:
@@ -79,11 +83,9 @@ def test_extents_tell_where_the_blocks_lie(tmp_path: Path) -> None:
         file.seek(16 * BLOCK)
         file.write(os.urandom(4 * BLOCK))
         os.fsync(file.fileno())
-    try:
-        found = extents(str(path))
-    except OSError as error:  # a tmpfs has no blocks of a device
-        assert error.errno == errno.EOPNOTSUPP
+    if in_memory(tmp_path):
         return
+    found = extents(str(path))
     covered = {
         number for item in found for number in range(item.logical // BLOCK, (item.logical + item.length) // BLOCK)
     }
@@ -93,11 +95,9 @@ def test_extents_tell_where_the_blocks_lie(tmp_path: Path) -> None:
 
 def test_allocated_file_is_whole_and_its_extents_count(tmp_path: Path) -> None:
     path = tmp_path / "ram"
-    try:
-        got = allocate_aligned(str(path), 16 * HUGE)
-    except OSError as error:
-        assert error.errno == errno.EOPNOTSUPP
+    if in_memory(tmp_path):
         return
+    got = allocate_aligned(str(path), 16 * HUGE)
     found = path.stat()
     assert (got.size, found.st_size) == (16 * HUGE, 16 * HUGE)
     assert found.st_blocks * 512 >= 16 * HUGE
