@@ -121,13 +121,14 @@ guests:
       type: list
       elements: str
       sample: ["/usr/bin/qemu-system-x86_64 was replaced since the guest's QEMU started"]
-    firmware_outdated_until_reset:
-      description: Whether the guest uses firmware that was replaced on the host. A live update keeps it; a reset of the guest loads the new one.
+    firmware_outdated_until_restart:
+      description: Whether the guest has other firmware in its ROMs than the installed QEMU would load. Live updates and resets of the guest keep it; only a stop
+        and a start load the new one. Empty where the host forbids to read QEMU's memory.
       returned: when QEMU answers
       type: bool
       sample: false
     firmware_changed:
-      description: The firmware files that were replaced.
+      description: The firmware files that are not what the guest has in its ROMs.
       returned: when QEMU answers
       type: list
       elements: str
@@ -173,6 +174,11 @@ guests:
           returned: always
           type: bool
           sample: true
+        map_sync:
+          description: Whether it is mapped with MAP_SYNC, as persistent memory (C(pmem: true) in the definition).
+          returned: always
+          type: bool
+          sample: false
     live_update_blockers:
       description: What keeps a live update from the guest; empty when nothing does.
       returned: when QEMU answers

@@ -151,5 +151,5 @@ def test_running_guest_keeps_its_files_from_another_definition(host: EngineHost)
         definition = host.heartbeat("g", memory={"blocks": [host.block("g", **changes)]})
         result = host.define_altered(definition, "-nodefaults", "-nodefaults")
         assert not result["ok"]
-        refuses(result["error"], "would rename its RAM file", "Stop the guest first")
+        refuses(result["error"], "would move its RAM from", "Stop the guest first")
     assert_alive(page)

@@ -96,7 +96,7 @@ def test_a_new_definition_is_pending_while_the_guest_runs(host: EngineHost) -> N
     for check in (True, False):
         refused = guest(host, check, definition=renamed, power="on")
         assert refused["failed"]
-        assert "would rename its RAM file" in refused["error"]["message"]
+        assert "would move its RAM from" in refused["error"]["message"]
     stopped = foretold(host, definition=renamed, power="off", stop_timeout=0)
     assert (stopped["changed"], stopped["definition_pending"]) == (True, False)
 

@@ -37,26 +37,50 @@ def memory_options(definition: Definition) -> str:
 
 
 def memory_object(placed: PlacedBlock) -> str:
-    """Value of -object for one memory block."""
+    """Value of -object for one memory block. A file is filled by the runtime before QEMU starts, a memfd by QEMU itself."""
     block = placed.block
-    common = {
+    common: dict[str, Any] = {
         "id": block.id,
         "size": block.size,
         "share": block.mmap == "shared",
-        "prealloc": block.prealloc,
+        "prealloc": block.prealloc and not block.named,
+        "prealloc-threads": block.prealloc_threads if not block.named else None,
         "host-nodes": block.host_nodes or None,
         "policy": block.policy if block.policy != "default" else None,
+        **{
+            key: False
+            for key, on in (("merge", block.merge), ("dump", block.dump), ("reserve", block.reserve))
+            if not on
+        },
     }
     if block.backing == "memfd":
         huge = {"hugetlb": True, "hugetlbsize": block.page_size} if block.page_size else {}
-        return format_options({**common, **huge}, "memory-backend-memfd")
-    # For mode=temp the path is a directory: QEMU makes a file in it and unlinks it at once (util/oslib, file_ram_open()).
-    return format_options({**common, "mem-path": placed.path or block.directory}, "memory-backend-file")
+        seal = {} if block.seal else {"seal": False}
+        return format_options({**common, **huge, **seal}, "memory-backend-memfd")
+    # A directory: QEMU makes a file in it and unlinks it at once (util/oslib, file_ram_open()).
+    of_file = {
+        "mem-path": placed.place,
+        "align": block.align,
+        "offset": block.offset or None,
+        "pmem": block.pmem or None,
+        # rom: the guest's RAM would be read-only, too, otherwise (QEMU >= 9.0).
+        **({"readonly": True, "rom": False} if block.read_only else {}),
+    }
+    return format_options({**common, **of_file}, "memory-backend-file")
 
 
 def memory_objects(definition: Definition) -> list[str]:
-    """Values of -object, in the order that gives the blocks their offsets."""
-    return [memory_object(placed) for placed in layout(definition)]
+    """Values of -object, in the order that gives the blocks their offsets; what QEMU fills, threads on the block's nodes fill."""
+    values = []
+    for placed in layout(definition):
+        block = placed.block
+        value = memory_object(placed)
+        if block.prealloc and not block.named and block.host_nodes:
+            context = f"threads-{block.id}"
+            values.append(format_options({"id": context, "node-affinity": block.host_nodes}, "thread-context"))
+            value += "," + format_options({"prealloc-context": context})
+        values.append(value)
+    return values
 
 
 def numa_nodes(definition: Definition) -> list[str]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import stat
 
-from .._host.files import existing_components
+from .._host.dax import is_dax_directory
+from .._host.files import existing_components, existing_parent
 from .._host.filesystems import FileSystem, file_system
 from .._host.users import User, user_name
-from .backing_state import FileState, directory_access, directory_state
+from .backing_state import FileState, directory_access, directory_state, file_state
 from .errors import Refused
 from .layout import PlacedBlock, parse_file_name
 from .sizes import format_size, round_up
@@ -28,7 +29,12 @@ def check_file_system(placed: PlacedBlock) -> FileSystem:
         found = file_system(block.directory)
     except OSError as error:
         raise Refused(f"Memory block {block.id}: {block.directory} cannot be looked at.", cause=str(error)) from error
-    if block.filesystem not in ("any", found.type) and not (block.filesystem == "dax" and found.dax):
+    fits = (
+        is_dax_directory(existing_parent(block.directory))
+        if block.filesystem == "dax"
+        else found.type == block.filesystem
+    )
+    if block.filesystem != "any" and not fits:
         raise Refused(
             f"Memory block {block.id}: {block.directory} lies on {found.type}, the definition demands {block.filesystem}.",
             cause=f"The file system at {found.mount_point} is {found.type} ({found.source}), its options are {','.join(found.options)}.",
@@ -104,6 +110,25 @@ def check_open(placed: PlacedBlock, state: FileState, system: FileSystem) -> Non
         cause="Near misses: " + ("; ".join(near) if near else "none in this directory") + ".",
         cure="Correct size, order or id of the blocks, or use mode create for a new file.",
     )
+
+
+def check_readable(placed: PlacedBlock, system: FileSystem, user: User) -> None:
+    """read_only: the file is there and QEMU's user may read it; whose it is does not matter, as nobody writes it.
+
+    :raises Refused: it is not.
+    """
+    state = file_state(placed.path)
+    check_open(placed, state, system)
+    access = state.access
+    if access is None or user.uid == 0:
+        return
+    shift = 6 if access.uid == user.uid else 3 if access.gid == user.gid else 0
+    if not access.mode >> shift & stat.S_IROTH:
+        raise Refused(
+            f"Memory block {placed.block.id}: {user.name} may not read {placed.path}.",
+            cause=f"It belongs to {user_name(access.uid)} and has mode {access.mode:04o}.",
+            cure="Make it readable, for instance with mode 0444.",
+        )
 
 
 def near_misses(placed: PlacedBlock) -> list[str]:

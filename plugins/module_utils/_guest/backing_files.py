@@ -15,7 +15,9 @@ from typing import Any
 from .._host.files import make_directory, open_directory, overwrite, set_owner_and_mode
 from .._host.filesystems import FileSystem, file_system
 from .._host.users import User
-from .backing_checks import check_directory, check_file_system, check_open
+from .backing_checks import check_directory, check_file_system, check_open, check_readable
+from .backing_devices import DevicePlan, apply_devices, plan_device, plan_device_absent
+from .backing_pages import fill_file, lay_out
 from .backing_space import Demand, check_space
 from .backing_state import Access, FileState, directory_access, directory_state, file_access, file_state
 from .errors import Refused
@@ -25,29 +27,32 @@ from .sizes import round_up
 
 @dataclass(frozen=True)
 class FilePlan:
-    """What has to happen to one RAM file; ``reset`` drops its content."""
+    """What has to happen to one RAM file; ``reset`` drops its content, ``fill`` gives it all its pages."""
 
     placed: PlacedBlock
     before: FileState
     after: FileState
     reset: bool = False
+    fill: bool = False
+    page_size: int = 4096
 
     @property
     def changed(self) -> bool:
-        return self.reset or self.before.as_dict() != self.after.as_dict()
+        return self.reset or self.fill or self.before.as_dict() != self.after.as_dict()
 
     @property
     def predicted(self) -> FileState:
         """The file as it will be, with what the plan leaves as it is."""
+        allocated = self.after.size if self.fill else 0
         if self.reset or not (self.before.exists and self.after.exists):
-            return self.after
-        return replace(self.before, access=self.after.access)
+            return replace(self.after, allocated=allocated)
+        return replace(self.before, access=self.after.access, allocated=max(allocated, self.before.allocated))
 
     def sides(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Before and after, for --diff."""
         before, after = self.before.as_dict(), self.after.as_dict()
-        if self.reset:
-            return {**before, "allocated": self.before.allocated}, {**after, "allocated": 0}
+        if self.reset or self.fill:
+            return {**before, "allocated": self.before.allocated}, {**after, "allocated": self.predicted.allocated}
         return before, after
 
 
@@ -74,19 +79,25 @@ def _directory_side(access: Access | None) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Plan:
-    """What has to happen to the files of some blocks and to their directories."""
+    """What has to happen to the files of some blocks, to their directories, and to devices in the place of files."""
 
     files: list[FilePlan] = field(default_factory=list)
     directories: list[DirectoryPlan] = field(default_factory=list)
+    devices: list[DevicePlan] = field(default_factory=list)
 
     @property
     def changed(self) -> bool:
-        return any(item.changed for item in self.files) or any(item.changed for item in self.directories)
+        return (
+            any(item.changed for item in self.files)
+            or any(item.changed for item in self.directories)
+            or any(item.changed for item in self.devices)
+        )
 
     def diff(self) -> dict[str, dict[str, Any]]:
         """Before and after by path."""
         sides = {place.path: place.sides() for place in self.directories}
         sides.update((item.placed.path, item.sides()) for item in self.files)
+        sides.update((device.placed.place, device.sides()) for device in self.devices)
         return {
             "before": {path: before for path, (before, _after) in sides.items()},
             "after": {path: after for path, (_before, after) in sides.items()},
@@ -94,15 +105,18 @@ class Plan:
 
 
 def plan_present(blocks: Sequence[PlacedBlock], user: User, fresh: bool) -> Plan:
-    """Check everything and say what would happen. Blocks without a directory (memfd) are passed over.
+    """Check everything and say what would happen. A memfd has nothing to check.
 
     :param fresh: for a cold start: with mode=create the old content must not be seen by the guest.
     :raises Refused: a file cannot or must not be made.
     """
-    plan = Plan()
+    plan = Plan(devices=[plan_device(placed, user, fresh) for placed in blocks if placed.block.device])
     demands = []
     for placed in [placed for placed in blocks if placed.block.directory]:
         system = check_file_system(placed)
+        if placed.block.read_only:
+            check_readable(placed, system, user)
+            continue
         check_directory(placed.block.directory, user)
         item = _plan_file(placed, user, system, fresh)
         demands.append(Demand(placed, item.before, system, item.reset))
@@ -128,19 +142,22 @@ def _plan_file(placed: PlacedBlock, user: User, system: FileSystem, fresh: bool)
             cause="Its length does not fit its name; another length would lose or invent memory.",
             cure="Drop its content (content: zero), or remove the file.",
         )
-    return FilePlan(placed, before, after, reset)
+    fill = placed.block.prealloc and (reset or before.allocated < after.size)
+    return FilePlan(placed, before, after, reset, fill, system.page_size)
 
 
 def apply_present(plan: Plan, user: User) -> None:
     """Carry a plan out.
 
     :raises OSError: the kernel refused.
+    :raises Refused: a file did not become what it has to be; it is not left.
     """
     for item in plan.directories:
         make_directory(item.path, 0o700, user.uid, user.gid)
     for file in plan.files:
         if file.changed:
             _make_file(file, user)
+    apply_devices(plan.devices)
 
 
 def _make_file(plan: FilePlan, user: User) -> None:
@@ -153,18 +170,27 @@ def _make_file(plan: FilePlan, user: User) -> None:
         descriptor = os.open(plan.placed.file_name, flags, 0o600, dir_fd=directory)
         try:
             if new:
-                os.ftruncate(descriptor, plan.after.size)
+                lay_out(plan.placed, descriptor, plan.after.size)
             set_owner_and_mode(descriptor, 0o600, user.uid, user.gid)
+            if plan.fill:
+                fill_file(plan.placed, descriptor, plan.after.size, plan.page_size)
+        except BaseException:
+            if new:  # with the pages that it got
+                os.unlink(plan.placed.file_name, dir_fd=directory)
+            raise
         finally:
             os.close(descriptor)
 
 
 def plan_absent(blocks: Sequence[PlacedBlock]) -> Plan:
-    """What removing the files would do; a directory goes with the last file in it.
+    """What removing the files, and the content of devices, would do; a directory goes with the last file in it.
 
     :raises Refused: a process maps one.
     """
-    plan = Plan([FilePlan(placed, file_state(placed.path), FileState()) for placed in blocks if placed.path])
+    plan = Plan(
+        files=[FilePlan(placed, file_state(placed.path), FileState()) for placed in blocks if placed.path],
+        devices=[plan_device_absent(placed) for placed in blocks if placed.block.device],
+    )
     for item in plan.files:
         if item.before.mapped_by:
             raise _mapped(item.placed.path, item.before)
@@ -182,6 +208,7 @@ def apply_absent(plan: Plan) -> None:
         if item.before.exists:
             with _directory_of(item) as directory:
                 _remove(item, directory)
+    apply_devices(plan.devices)
     for place in plan.directories:
         if place.after is None:
             with contextlib.suppress(OSError):  # another file came in between

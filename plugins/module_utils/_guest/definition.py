@@ -12,14 +12,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .errors import DefinitionError
-from .fields import Fields
+from .fields import IDENTIFIER, IDENTIFIER_HINT, Fields
+from .memory_block import MemoryBlock, parse_block
 from .permitted import forbidden_arguments
 from .sizes import format_size
 
 SCHEMA = 1
 NAME = r"[a-z0-9][a-z0-9_-]{0,31}"
-# A disk's block node is called disk-ID, and node names have 31 characters at most (QEMU block.c).
-IDENTIFIER = r"[A-Za-z][A-Za-z0-9_.-]{0,25}"
 _VERSIONED_MACHINE = r"[A-Za-z0-9-]+-[0-9]+\.[0-9]+"
 _MEMORY_STEP = 8192  # machine_parse_memory(), QEMU system/vl.c
 _MAC = r"[0-9a-f]{2}(:[0-9a-f]{2}){5}"
@@ -27,36 +26,6 @@ _MAC = r"[0-9a-f]{2}(:[0-9a-f]{2}){5}"
 # Identifiers that the templates and the runtime use themselves.
 _RESERVED = ("qga", "vnc", "video", "scsi0", "virtio-serial0", "qmp", "cpr", "main")
 _SERIAL_PORTS = 4
-
-BACKINGS = ("tmpfs", "file", "memfd", "hugetlbfs")
-_DEFAULT_DIRECTORY = {"tmpfs": "/dev/shm/hostmem", "hugetlbfs": "/dev/hugepages/hostmem"}
-
-
-@dataclass(frozen=True)
-class MemoryBlock:
-    """One memory backend; sizes in bytes. The words keep the meaning of Feiner's -mem-path series (qemu-devel, 2012).
-
-    ``mode``: ``create`` makes the named file or takes an old one over, whose content a cold start never sees;
-    ``open`` demands an existing file of exactly this offset, size and name; ``temp`` is unlinked, for this run only.
-    """
-
-    id: str
-    size: int
-    backing: str
-    directory: str
-    page_size: int | None
-    numa_node: int | None
-    host_nodes: list[int]
-    policy: str
-    mmap: str
-    mode: str
-    filesystem: str
-    prealloc: bool
-
-    @property
-    def named(self) -> bool:
-        """True when the block lives in a file with a name (not memfd, not an unlinked file)."""
-        return self.backing != "memfd" and self.mode != "temp"
 
 
 @dataclass(frozen=True)
@@ -222,105 +191,10 @@ def _memory(top: Fields, name: str) -> list[MemoryBlock]:
     return [parse_block(Fields(item, key, top.problems), name) for key, item in items]
 
 
-def parse_block(fields: Fields, guest: str) -> MemoryBlock:
-    """One memory block; what is wrong goes to the problems of ``fields``. ``guest`` names the default directory."""
-    backing = fields.choice("backing", BACKINGS, "memfd")
-    block = MemoryBlock(
-        id=fields.text("id", "ram0", IDENTIFIER, "must begin with a letter and have only letters, digits, _ . -"),
-        size=fields.size("size") or _missing_size(fields),
-        backing=backing,
-        directory=_directory(fields, backing, guest),
-        page_size=fields.size("page_size"),
-        numa_node=fields.integer("numa_node", None, 0, 127),
-        host_nodes=[_node(key, item, fields.problems) for key, item in fields.items("host_nodes")],
-        policy=fields.choice("policy", ("default", "bind", "interleave", "preferred"), "default"),
-        mmap=fields.choice("mmap", ("shared", "private"), "shared"),
-        mode=fields.choice("mode", ("create", "open", "temp"), "create"),
-        filesystem=fields.choice("filesystem", ("any", "tmpfs", "hugetlbfs", "dax"), _natural_filesystem(backing)),
-        prealloc=fields.boolean("prealloc", False),
-    )
-    fields.finish()
-    _check_block(block, fields)
-    return block
-
-
-def _missing_size(fields: Fields) -> int:
-    if fields.raw("size") is None:
-        fields.fail("size", "is required")
-    return 0
-
-
-def _node(key: str, item: Any, problems: list[str]) -> int:
-    if isinstance(item, bool) or not isinstance(item, int) or not 0 <= item < 1024:
-        problems.append(f"{key}: must be the number of a NUMA node, not {item!r}")
-        return 0
-    return int(item)
-
-
-def _natural_filesystem(backing: str) -> str:
-    return backing if backing in ("tmpfs", "hugetlbfs") else "any"
-
-
-def _directory(fields: Fields, backing: str, guest: str) -> str:
-    if backing == "memfd":
-        if fields.raw("directory") is not None:
-            fields.fail("directory", "has no meaning with backing memfd, which has no file name")
-        return ""
-    base = _DEFAULT_DIRECTORY.get(backing)
-    return fields.path("directory", f"{base}/{guest}" if base else None)
-
-
-def _check_block(block: MemoryBlock, fields: Fields) -> None:
-    _check_private(block, fields)
-    _check_policy(block, fields)
-    _check_backing(block, fields)
-    _check_block_size(block, fields)
-
-
-def _check_private(block: MemoryBlock, fields: Fields) -> None:
-    if block.mmap == "private" and block.backing in ("memfd", "tmpfs"):
-        fields.fail(
-            "mmap",
-            f"private on {block.backing} costs the memory twice, once in the file and once in the private copy: use shared, or backing file",
-        )
-    if block.mmap == "private" and block.prealloc:
-        fields.fail(
-            "prealloc", "with mmap private copies every page of the file at start, which defeats the file: leave it off"
-        )
-
-
-def _check_policy(block: MemoryBlock, fields: Fields) -> None:
-    if block.policy != "default" and not block.host_nodes:
-        fields.fail("policy", f"{block.policy} needs host_nodes")
-    if block.policy == "default" and block.host_nodes:
-        fields.fail("host_nodes", "needs a policy other than default")
-
-
-def _check_backing(block: MemoryBlock, fields: Fields) -> None:
-    if block.backing == "hugetlbfs" and block.page_size is None:
-        fields.fail("page_size", "is required with backing hugetlbfs (2M, 1G)")
-    if block.backing in ("tmpfs", "file") and block.page_size is not None:
-        fields.fail("page_size", f"has no meaning with backing {block.backing}: the mount decides")
-    if block.backing == "memfd" and block.mode != "create":
-        fields.fail("mode", f"{block.mode} has no meaning with backing memfd, which has no file name")
-    if block.backing in ("tmpfs", "hugetlbfs") and block.filesystem not in ("any", block.backing):
-        fields.fail("filesystem", f"{block.filesystem} contradicts backing {block.backing}")
-    if block.backing == "memfd" and block.filesystem != "any":
-        fields.fail("filesystem", "has no meaning with backing memfd")
-
-
-def _check_block_size(block: MemoryBlock, fields: Fields) -> None:
-    step = block.page_size or 4096
-    if block.page_size is not None and (step & (step - 1) or step <= 4096):
-        fields.fail("page_size", f"{format_size(step)} is not a page size")
-    elif block.size % step:
-        fields.fail("size", f"{format_size(block.size)} is not a multiple of the page size {format_size(step)}")
-
-
 def parse_disk(fields: Fields) -> Disk:
     """One disk; what is wrong goes to the problems of ``fields``."""
     disk = Disk(
-        id=fields.text("id", None, IDENTIFIER, "must begin with a letter and have only letters, digits, _ . -"),
+        id=fields.text("id", None, IDENTIFIER, IDENTIFIER_HINT),
         path=fields.path("path"),
         format=fields.choice("format", ("qcow2", "raw")),
         interface=fields.choice("interface", ("virtio", "scsi", "sata"), "virtio"),
@@ -347,7 +221,7 @@ def parse_nic(fields: Fields, guest: str, number: int) -> Nic:
         "is not a base name for two interfaces (1 to 13 characters)",
     )
     nic = Nic(
-        id=fields.text("id", None, IDENTIFIER, "must begin with a letter and have only letters, digits, _ . -"),
+        id=fields.text("id", None, IDENTIFIER, IDENTIFIER_HINT),
         type=kind,
         bridge=bridge if kind == "tap" else "",
         tap=tap if kind == "tap" else "",
@@ -373,7 +247,7 @@ def _tap_name(guest: str, number: int) -> str:
 def parse_console(fields: Fields) -> Console:
     """One console; what is wrong goes to the problems of ``fields``."""
     console = Console(
-        id=fields.text("id", None, IDENTIFIER, "must begin with a letter and have only letters, digits, _ . -"),
+        id=fields.text("id", None, IDENTIFIER, IDENTIFIER_HINT),
         type=fields.choice("type", ("serial", "virtio"), "serial"),
         to=fields.choice("to", ("log", "socket"), "log"),
     )

@@ -12,6 +12,10 @@ from typing import Any
 
 from .sizes import parse_size
 
+# A disk's block node is called disk-ID, and node names have 31 characters at most (QEMU block.c).
+IDENTIFIER = r"[A-Za-z][A-Za-z0-9_.-]{0,25}"
+IDENTIFIER_HINT = "must begin with a letter and have only letters, digits, _ . -"
+
 
 class Fields:
     """The fields of one mapping; what is wrong goes to the shared ``problems`` list as ``key: reason``.

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._host.processes import mapping_flags
 from .config import Config
+from .definition import Definition
 from .disks import followed_images
-from .errors import Busy, HostmemError
-from .firmware import outdated_firmware
+from .errors import Busy, CommandRefused, HostmemError
+from .firmware import changed_firmware
 from .generations import Generation, living_generations
 from .inventory import mapped_file, ram_blocks
 from .locks import VerbLock
@@ -69,7 +71,7 @@ async def _facts(
 ) -> dict[str, Any]:
     found = await preflight(config, generation, qmp)
     reasons = outdated_reasons(found, generation.alive)
-    firmware = outdated_firmware(generation.record.get("firmware", {}))
+    firmware = await _firmware(qmp, generation.alive.pid, found.installed.data_directories)
     return {
         "state": found.status,
         "generation": generation.number,
@@ -83,9 +85,9 @@ async def _facts(
         },
         "outdated": bool(reasons),
         "outdated_reasons": reasons,
-        "firmware_outdated_until_reset": bool(firmware),
-        "firmware_changed": firmware,
-        "ram_blocks": await _ram_blocks(qmp, generation.alive.pid),
+        "firmware_outdated_until_restart": None if firmware is None else bool(firmware),
+        "firmware_changed": firmware or [],
+        "ram_blocks": await _ram_blocks(qmp, generation.alive.pid, found.definition),
         "live_update_blockers": [blocker.as_dict() for blocker in found.blockers],
         "definition_pending": generation.record.get("definition") != guest.definition.as_dict(),
         "followed_disks": followed_images(paths, guest.definition),
@@ -94,9 +96,21 @@ async def _facts(
     }
 
 
-async def _ram_blocks(qmp: Qmp, pid: int) -> list[dict[str, Any]]:
+async def _firmware(qmp: Qmp, pid: int, directories: list[str]) -> list[str] | None:
+    """Firmware files other than what is in the guest's ROMs; None where nobody may read those (kernel.yama.ptrace_scope=3)."""
+    try:
+        return await changed_firmware(qmp, pid, await ram_blocks(qmp), directories)
+    except (OSError, CommandRefused):
+        return None
+
+
+async def _ram_blocks(qmp: Qmp, pid: int, definition: Definition) -> list[dict[str, Any]]:
+    """``map_sync`` is looked for only where it was asked for: the kernel walks all page tables to tell it."""
+    persistent = {block.id for block in definition.blocks if block.pmem}
     found = []
     for block in await ram_blocks(qmp):
-        mapped = mapped_file(pid, block.pop("address"))
-        found.append({**block, "file": mapped["path"] if mapped else "", "shared": bool(mapped and mapped["shared"])})
+        address = block.pop("address")
+        mapped = mapped_file(pid, address) or {"path": "", "shared": False}
+        map_sync = block["name"] in persistent and "sf" in mapping_flags(pid, address)
+        found.append({**block, "file": mapped["path"], "shared": bool(mapped["shared"]), "map_sync": map_sync})
     return found

@@ -10,7 +10,8 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .definition import Definition, MemoryBlock
+from .definition import Definition
+from .memory_block import MemoryBlock
 from .sizes import round_up
 
 # find_ram_offset() rounds to BITS_PER_LONG << TARGET_PAGE_BITS (QEMU system/physmem.c): 64 * 4 KiB.
@@ -21,7 +22,11 @@ _FILE_NAME = re.compile(r"qemu_back_mem\.([0-9a-f]+)\+([0-9a-f]+)\.(.+)")
 
 @dataclass(frozen=True)
 class PlacedBlock:
-    """A memory block with its predicted offset in QEMU's RAM space; bytes throughout. ``path`` is empty without a named file."""
+    """A memory block with its predicted offset in QEMU's RAM space; bytes throughout.
+
+    ``path`` is the block's own file, and empty without one; ``place`` is what QEMU maps: that file, a device, or a directory
+    for a file that QEMU unlinks at once.
+    """
 
     block: MemoryBlock
     offset: int
@@ -30,6 +35,10 @@ class PlacedBlock:
     @property
     def path(self) -> str:
         return f"{self.block.directory}/{self.file_name}" if self.file_name else ""
+
+    @property
+    def place(self) -> str:
+        return self.path or self.block.device or self.block.directory
 
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self.block), "offset": self.offset, "file_name": self.file_name, "path": self.path}

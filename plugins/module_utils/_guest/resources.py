@@ -87,7 +87,7 @@ def release(config: Config, definition: Definition) -> None:
         with suppress(TapError):  # gone already, or somebody else's by now
             remove_tap(name)
     for placed in layout(definition):
-        if placed.path and placed.block.mode == "create":
+        if placed.place and placed.block.mode == "create":
             plan = plan_absent([placed])
             if plan.changed:
                 apply_absent(plan)

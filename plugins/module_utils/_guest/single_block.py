@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .definition import parse_block
 from .errors import DefinitionError
 from .fields import Fields
 from .layout import PlacedBlock, file_name
+from .memory_block import parse_block
 
-_BACKING = {"tmpfs": "tmpfs", "hugetlbfs": "hugetlbfs"}
+_BACKING = {"tmpfs": "tmpfs", "hugetlbfs": "hugetlbfs", "dax": "dax"}
 _LARGEST_OFFSET = 1 << 52  # more than any guest's physical addresses
 
 

@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 from .._host.files import identity
+from .._host.processes import mapping_flags
 from .._host.sockets import listening
 from .definition import Definition
 from .errors import HostmemError
@@ -66,7 +67,7 @@ async def verify_memory(qmp: Qmp, qemu: QemuProcess, definition: Definition) -> 
         problems.append("aux-ram-share is off")
     blocks = await ram_blocks(qmp)
     for block in blocks:
-        block["file"] = mapped_file(qemu.process.pid, block.pop("address"))
+        block["file"] = mapped_file(qemu.process.pid, block["address"])
     by_name = {block["name"]: block for block in blocks}
     for placed in layout(definition):
         found = by_name.get(placed.block.id)
@@ -81,14 +82,18 @@ async def verify_memory(qmp: Qmp, qemu: QemuProcess, definition: Definition) -> 
             problems.append(
                 f"RAMBlock {placed.block.id} has pages of {found['page_size']} bytes, not {placed.block.page_size}"
             )
-        problems += _file_problems(placed.path, placed.block.id, found["file"], placed.block.mmap == "shared")
+        place = placed.path or placed.block.device
+        problems += _file_problems(place, placed.block.id, found["file"], placed.block.mmap == "shared")
+        if placed.block.pmem and "sf" not in mapping_flags(qemu.process.pid, found["address"]):
+            # QEMU only warns, on stderr, and maps without (util/mmap-alloc.c).
+            problems.append(f"RAMBlock {placed.block.id} is not mapped with MAP_SYNC")
     if problems:
         raise HostmemError(
             f"QEMU laid guest {definition.name} out differently: " + "; ".join(problems) + ".",
             cause="The vCPUs have not run yet.",
             cure="Report this with the definition and the output of hostmem info.",
         )
-    return blocks
+    return [{key: value for key, value in block.items() if key != "address"} for block in blocks]
 
 
 def _file_problems(path: str, name: str, mapped: Any, shared: bool) -> list[str]:

@@ -105,15 +105,23 @@ def define(config: Config, wanted: StoredGuest, carried: bool, check: bool) -> d
 
 
 def _refuse_renaming(present: StoredGuest, wanted: StoredGuest) -> None:
-    old = {placed.block.id: placed.path for placed in layout(present.definition) if placed.path}
-    new = {placed.block.id: placed.path for placed in layout(wanted.definition) if placed.path}
+    old, new = _lasting_places(present), _lasting_places(wanted)
     for name, path in old.items():
         if new.get(name) != path:
             raise Refused(
-                f"Guest {wanted.definition.name} runs, and the new definition would rename its RAM file {path} to {new.get(name, 'nothing')}.",
-                cause="The file holds the running guest's memory.",
+                f"Guest {wanted.definition.name} runs, and the new definition would move its RAM from {path} to {new.get(name, 'nothing')}.",
+                cause="It holds the running guest's memory.",
                 cure="Stop the guest first, or leave memory.blocks as they are.",
             )
+
+
+def _lasting_places(guest: StoredGuest) -> dict[str, str]:
+    """Where the blocks lie that have a file or device; a stop takes back what it finds in the definition then."""
+    return {
+        placed.block.id: placed.path or f"{placed.block.device}+{placed.block.offset or 0:#x}"
+        for placed in layout(guest.definition)
+        if placed.path or placed.block.device
+    }
 
 
 def undefine(config: Config, name: str, carried: bool, check: bool) -> dict[str, Any]:

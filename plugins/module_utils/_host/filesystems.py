@@ -32,16 +32,6 @@ class FileSystem:
         """True when its files live in the host's memory only."""
         return self.type in ("tmpfs", "ramfs", "hugetlbfs")
 
-    @property
-    def dax(self) -> bool:
-        """True when all its files are mapped without the page cache (mount options ``dax`` and ``dax=always``)."""
-        return "dax" in self.options or "dax=always" in self.options
-
-    @property
-    def may_dax(self) -> bool:
-        """True when single files of it can be mapped so; whether one is, only the file itself tells (statx(2))."""
-        return self.type in ("ext4", "xfs") and "dax=never" not in self.options
-
 
 def file_system(path: str) -> FileSystem:
     """The file system that holds the path (or its nearest existing parent).

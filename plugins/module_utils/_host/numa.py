@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 SYS = "/sys"
@@ -49,6 +51,18 @@ def memory_nodes(root: str = SYS) -> list[int]:
             return parse_node_list(file.read())
     except OSError:
         return [0]
+
+
+def node_cpus(nodes: Iterable[int], root: str = SYS) -> set[int]:
+    """The CPUs of these nodes; empty when they have none, or where there are no such nodes."""
+    found: set[int] = set()
+    for node in nodes:
+        with (
+            suppress(FileNotFoundError),
+            open(f"{root}/devices/system/node/node{node}/cpulist", encoding="ascii") as file,
+        ):
+            found.update(parse_node_list(file.read()))
+    return found
 
 
 def node_memory(node: int, root: str = SYS, meminfo: str = "/proc/meminfo") -> NodeMemory:

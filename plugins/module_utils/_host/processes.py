@@ -150,6 +150,22 @@ def mappings(pid: int) -> list[Mapping]:
     return _mappings(_maps(pid))
 
 
+def mapping_flags(pid: int, address: int) -> list[str]:
+    """Flags of the mapping at an address (VmFlags in /proc/PID/smaps, proc(5)): ``sf`` is MAP_SYNC, ``ht`` huge pages; empty if none.
+
+    smaps is long: the kernel walks all page tables for it.
+    """
+    inside = False
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/smaps", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            match = _MAP_LINE.match(line)
+            if match:
+                inside = int(match.group(1), 16) <= address < int(match.group(2), 16)
+            elif inside and line.startswith("VmFlags:"):
+                return line.split()[1:]
+    return []
+
+
 def _maps(pid: int) -> str:
     try:
         with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as file:
@@ -193,6 +209,21 @@ def processes_mapping_file(path: str) -> list[int]:
         return processes_mapping(_device_in_maps(descriptor, found), found.st_ino)
     finally:
         os.close(descriptor)
+
+
+def processes_mapping_part(path: str, offset: int, size: int) -> list[int]:
+    """PIDs of all processes (that we may look at) which map some of these bytes of a device."""
+    found = os.stat(path)
+    wanted = (os.major(found.st_dev), os.minor(found.st_dev))
+    return sorted(
+        {
+            pid
+            for pid, item in _all_mappings(f" {found.st_ino}")
+            if (item.device, item.inode) == (wanted, found.st_ino)
+            and item.offset < offset + size
+            and offset < item.offset + item.end - item.start
+        }
+    )
 
 
 def _device_in_maps(descriptor: int, found: os.stat_result) -> int:

@@ -108,7 +108,7 @@ def options(argv: list[str], place: int) -> dict[str, str]:
 
 
 def test_nothing_is_preallocated() -> None:
-    argv = memory_argv({"prealloc": True})
+    argv = memory_argv({"backing": "memfd", "prealloc": True})
     changed = for_incoming(argv, {})
     assert options(argv, 2)["prealloc"] == "on"
     assert options(changed, 2) == {**options(argv, 2), "prealloc": "off"}

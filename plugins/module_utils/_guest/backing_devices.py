@@ -1,0 +1,119 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Device-DAX under guest RAM: the device is QEMU's user's, large enough, used by nobody else, and empty when the definition says so."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .._host.devdax import DaxDevice, clear, dax_device
+from .._host.files import set_owner_and_mode
+from .._host.processes import processes_mapping_part
+from .._host.users import User
+from .backing_state import Access, access_of, file_access
+from .errors import Refused
+from .layout import PlacedBlock
+from .sizes import format_size
+
+
+@dataclass(frozen=True)
+class DevicePlan:
+    """What has to happen to one device; ``reset`` drops what the block's part of it holds."""
+
+    placed: PlacedBlock
+    before: Access
+    after: Access
+    reset: bool
+
+    @property
+    def changed(self) -> bool:
+        return self.reset or self.before != self.after
+
+    def sides(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Before and after, for --diff."""
+        before, after = self.before.as_dict(), self.after.as_dict()
+        return ({**before, "content": "kept"}, {**after, "content": "zero"}) if self.reset else (before, after)
+
+
+def plan_device(placed: PlacedBlock, user: User, fresh: bool) -> DevicePlan:
+    """Look at the device and say what would happen.
+
+    :param fresh: for a cold start: with mode=create the old content must not be seen by the guest.
+    :raises Refused: there is no such device, or it is too small or in use.
+    """
+    device = _device(placed)
+    _check_fits(placed, device)
+    reset = fresh and placed.block.mode == "create"
+    users = processes_mapping_part(device.path, placed.block.offset or 0, placed.block.size)
+    if users and reset:
+        raise _in_use(placed, users)
+    return DevicePlan(placed, access_of(os.stat(device.path)), file_access(user), reset)
+
+
+def plan_device_absent(placed: PlacedBlock) -> DevicePlan:
+    """What taking a guest's memory off the device would do: its content goes.
+
+    :raises Refused: a process maps it.
+    """
+    device = _device(placed)
+    users = processes_mapping_part(device.path, placed.block.offset or 0, placed.block.size)
+    if users:
+        raise _in_use(placed, users)
+    present = access_of(os.stat(device.path))
+    return DevicePlan(placed, present, present, reset=True)
+
+
+def apply_devices(plans: Sequence[DevicePlan]) -> None:
+    """Carry the plans out.
+
+    :raises OSError: the kernel refused.
+    """
+    for plan in plans:
+        descriptor = os.open(plan.placed.block.device, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            set_owner_and_mode(descriptor, plan.after.mode, plan.after.uid, plan.after.gid)
+        finally:
+            os.close(descriptor)
+        if plan.reset:
+            clear(plan.placed.block.device, plan.placed.block.offset or 0, plan.placed.block.size)
+
+
+def _device(placed: PlacedBlock) -> DaxDevice:
+    path = placed.block.device
+    found = dax_device(path)
+    if found is None or not os.path.exists(path) or not stat.S_ISCHR(os.lstat(path).st_mode):
+        raise Refused(
+            f"Memory block {placed.block.id}: {path} is no device-DAX device.",
+            cause="The kernel has none of this name with the driver device_dax.",
+            cure="Make one with hostmem.qemu.pmem_namespace (mode devdax), or with daxctl reconfigure-device.",
+        )
+    return found
+
+
+def _check_fits(placed: PlacedBlock, device: DaxDevice) -> None:
+    block = placed.block
+    if (block.offset or 0) + block.size > device.size:
+        raise Refused(
+            f"Memory block {block.id}: {device.path} has {format_size(device.size)},"
+            f" too few for {format_size(block.size)} at {format_size(block.offset or 0)}.",
+            cure="Use a smaller block, or a larger device.",
+        )
+    if (block.align or 0) % device.align:
+        raise Refused(
+            f"Memory block {block.id}: {device.path} can be mapped only in multiples of {format_size(device.align)}.",
+            cure=f"Set align to {format_size(device.align)}.",
+        )
+
+
+def _in_use(placed: PlacedBlock, users: list[int]) -> Refused:
+    return Refused(
+        f"{placed.block.device} is mapped by process {', '.join(map(str, users))} where block {placed.block.id} would lie.",
+        cause="Mapped memory is a guest's, or another program's.",
+        cure="Stop it first, or use another offset.",
+    )

@@ -1,0 +1,59 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Device-DAX: persistent memory as a character device without a file system (Documentation/ABI/testing/sysfs-bus-dax, drivers/dax/device.c)."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from dataclasses import dataclass
+
+DEVICES = "/sys/bus/dax/devices"
+_PIECE = 64 << 20
+
+
+@dataclass(frozen=True)
+class DaxDevice:
+    """Sizes in bytes; only multiples of ``align`` can be mapped, at multiples of it. ``node`` is -1 where it is not known."""
+
+    path: str
+    size: int
+    align: int
+    node: int
+
+
+def dax_device(path: str, root: str = DEVICES) -> DaxDevice | None:
+    """The device of a path such as /dev/dax0.0; None when the kernel has none, or uses it as ordinary memory."""
+    directory = f"{root}/{os.path.basename(path)}"
+    try:
+        if os.path.basename(os.path.realpath(f"{directory}/driver")) != "device_dax":
+            return None
+        return DaxDevice(
+            path, _number(f"{directory}/size"), _number(f"{directory}/align"), _number(f"{directory}/numa_node")
+        )
+    except OSError:
+        return None
+
+
+def clear(path: str, offset: int, size: int) -> None:
+    """Write zeros over a part of the device; bytes, multiples of its alignment. write(2) is not possible on it.
+
+    :raises OSError: it cannot be opened or mapped.
+    """
+    zeros = bytes(_PIECE)
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        with mmap.mmap(descriptor, size, offset=offset) as mapping:
+            for start in range(0, size, _PIECE):
+                length = min(_PIECE, size - start)
+                mapping[start : start + length] = zeros[:length]
+            mapping.flush()
+    finally:
+        os.close(descriptor)
+
+
+def _number(path: str) -> int:
+    with open(path, encoding="ascii") as file:
+        return int(file.read(), 0)

@@ -1,0 +1,102 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Filling a file with pages before anybody uses it: in parallel, and on the wanted NUMA nodes (madvise(2), mbind(2))."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+_POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, Linux >= 5.14 (linux/mman.h); faults every page in, and changes no content
+_POLICIES = {"preferred": 1, "bind": 2, "interleave": 3}  # linux/mempolicy.h
+_LONG_BITS = 8 * ctypes.sizeof(ctypes.c_ulong)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+
+
+def fill(
+    descriptor: int, size: int, page_size: int, threads: int, cpus: Collection[int], policy: str, nodes: Sequence[int]
+) -> None:
+    """Give the file all its pages; what it holds stays as it is. Sizes in bytes, ``size`` a multiple of ``page_size``.
+
+    :param threads: number of threads that fill, each a stretch of its own.
+    :param cpus: CPUs that they run on; empty for any.
+    :param policy: ``default``, ``bind``, ``preferred`` or ``interleave`` over ``nodes``, kept with the file (tmpfs, hugetlbfs).
+    :raises OSError: ENOSPC: there is no room, or there are too few pages on these nodes; what was filled stays filled.
+    """
+    with _mapped(descriptor, size) as address:
+        if policy != "default":
+            _bind(address, size, policy, nodes)
+        with ThreadPoolExecutor(threads, initializer=_stay_on, initargs=(cpus,)) as pool:
+            for future in [
+                pool.submit(_fill_part, descriptor, address, start, length)
+                for start, length in parts(size, page_size, threads)
+            ]:
+                future.result()
+
+
+def parts(size: int, page_size: int, threads: int) -> list[tuple[int, int]]:
+    """Start and length of each thread's stretch: whole pages, none empty, as equal as can be."""
+    pages = size // page_size
+    count = max(1, min(threads, pages))
+    edges = [pages * number // count * page_size for number in range(count)] + [size]
+    return [(start, end - start) for start, end in zip(edges, edges[1:])]
+
+
+@contextmanager
+def _mapped(descriptor: int, size: int) -> Iterator[int]:
+    """The address of a shared mapping of the file."""
+    with mmap.mmap(descriptor, size) as mapping:
+        first = ctypes.c_char.from_buffer(mapping)
+        try:
+            yield ctypes.addressof(first)
+        finally:
+            del first  # the mapping cannot be closed while something refers to it
+
+
+def _bind(address: int, size: int, policy: str, nodes: Sequence[int]) -> None:
+    """mbind(2). QEMU's packages depend on libnuma, which has it for every architecture."""
+    words = max(nodes) // _LONG_BITS + 1
+    mask = (ctypes.c_ulong * words)()
+    for node in nodes:
+        mask[node // _LONG_BITS] |= 1 << (node % _LONG_BITS)
+    libnuma = ctypes.CDLL("libnuma.so.1", use_errno=True)
+    libnuma.mbind.restype = ctypes.c_long
+    # The kernel takes one bit less than it is told (get_nodes(), mm/mempolicy.c).
+    if libnuma.mbind(
+        ctypes.c_void_p(address),
+        ctypes.c_ulong(size),
+        _POLICIES[policy],
+        mask,
+        ctypes.c_ulong(words * _LONG_BITS + 1),
+        0,
+    ):
+        raise OSError(ctypes.get_errno(), f"mbind to the NUMA nodes {', '.join(map(str, nodes))}: {_reason()}")
+
+
+def _stay_on(cpus: Collection[int]) -> None:
+    if cpus:
+        os.sched_setaffinity(0, cpus)  # of this thread
+
+
+def _fill_part(descriptor: int, address: int, start: int, length: int) -> None:
+    if _libc.madvise(address + start, length, _POPULATE_WRITE) == 0:
+        return
+    if ctypes.get_errno() == errno.EINVAL:  # an older kernel
+        os.posix_fallocate(descriptor, start, length)
+        return
+    # EFAULT is what would be SIGBUS: a full file system, or too few huge pages on these nodes.
+    code = errno.ENOSPC if ctypes.get_errno() in (errno.EFAULT, errno.ENOMEM) else ctypes.get_errno()
+    raise OSError(code, f"The file cannot get all its pages ({_reason()})")
+
+
+def _reason() -> str:
+    return os.strerror(ctypes.get_errno())
