@@ -91,7 +91,7 @@ async def _get_or_none(qmp: Qmp, name: str) -> Any:
 
 async def inventory(qmp: Qmp) -> dict[str, Any]:
     """Everything that must be equal in the QEMU that takes the guest over. JSON-able."""
-    peripheral = await _children(qmp, "/machine/peripheral")
+    peripheral = await children(qmp, "/machine/peripheral")
     return {
         "machine": await machine(qmp),
         "ram_blocks": {item["name"]: item["total"] for item in await ram_blocks(qmp) if item["name"]},
@@ -100,9 +100,9 @@ async def inventory(qmp: Qmp) -> dict[str, Any]:
             for item in await qmp.execute("query-memdev")
         },
         "devices": peripheral,
-        "nameless_devices": sorted((await _children(qmp, "/machine/peripheral-anon")).values()),
+        "nameless_devices": sorted((await children(qmp, "/machine/peripheral-anon")).values()),
         "objects": {
-            name: kind for name, kind in (await _children(qmp, "/objects")).items() if "monitor" not in kind
+            name: kind for name, kind in (await children(qmp, "/objects")).items() if "monitor" not in kind
         },  # QEMU 11 lists our QMP here
         "pci": _flatten_pci(await qmp.execute("query-pci")),
         "disks": {_disk_key(item): _chain(item) for item in await qmp.execute("query-block") if item.get("qdev")},
@@ -112,7 +112,8 @@ async def inventory(qmp: Qmp) -> dict[str, Any]:
     }
 
 
-async def _children(qmp: Qmp, path: str) -> dict[str, str]:
+async def children(qmp: Qmp, path: str) -> dict[str, str]:
+    """Names and types (``child<virtio-blk-pci>``) of what is below a QOM path."""
     found = await qmp.execute("qom-list", path=path)
     return {item["name"]: item["type"] for item in found if item["type"].startswith("child<")}
 

@@ -16,7 +16,6 @@ from .config import Config
 from .definition import parse_definition
 from .disks import followed_images, live_images, remember_images
 from .errors import HostmemError
-from .firmware import firmware_identity
 from .generations import (
     Generation,
     forget_all,
@@ -87,7 +86,6 @@ async def _cold_start(config: Config, paths: GuestPaths, guest: StoredGuest) -> 
                 "argv": argv,
                 "inventory": await inventory(qmp),
                 "ram_blocks": blocks,
-                "firmware": await firmware_identity(qmp, binary.data_directories),
                 "qemu": binary.as_dict(),
                 "tap_slot": 0,
             },

@@ -202,7 +202,7 @@ class Transfer:
             if placed.block.backing == "memfd" or mapped is None:
                 continue
             device = os.makedev(*mapped["device"])
-            if placed.path and (identity(placed.path) or (0, 0))[1] == mapped["inode"]:
+            if (identity(placed.place) or (0, 0))[1] == mapped["inode"]:
                 continue
             descriptor = open_file_descriptor(self._old_process.pid, device, mapped["inode"])
             if descriptor is None:
@@ -241,7 +241,6 @@ class Transfer:
             "argv": self._argv,
             "inventory": compared.inventory,
             "ram_blocks": compared.ram_blocks,
-            "firmware": self._old.record.get("firmware", {}),
             "qemu": self._found.installed.as_dict(),
             "tap_slot": self._tap_slot,
         }
