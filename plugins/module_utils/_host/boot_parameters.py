@@ -1,0 +1,151 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Words for the kernel's command line, kept by whatever writes the boot loader's configuration, in places of our own.
+
+- ``grub``: a drop-in in /etc/default/grub.d, read after /etc/default/grub, and update-grub (Debian and what comes from it).
+- ``grubby``: the entries themselves by grubby(8) (RedHat); a record of ours tells what we added.
+- ``kernel-install``: /etc/kernel/cmdline (kernel-install(8)), which has no drop-ins: our words at its end, with such a record.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .errors import HostmemError, Refused
+from .files import remove_file, write_text
+from .programs import find_program, required, run
+
+HEADER = "# Managed by hostmem.qemu"
+_GRUB_DIRECTORY = "/etc/default/grub.d"
+_KERNEL_COMMAND_LINE = "/etc/kernel/cmdline"
+_RECORDS = "/etc/kernel"
+_BEFORE, _AFTER = 'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX ', '"'
+
+
+@dataclass(frozen=True)
+class BootMeans:
+    """How words reach the kernel's command line; ``file`` is ours, with a line for each group of words."""
+
+    kind: str
+    file: str
+
+    def text(self, groups: Sequence[str]) -> str:
+        """The content of the file for these groups."""
+        lines = [f"{_BEFORE}{group}{_AFTER}" if self.kind == "grub" else group for group in groups]
+        return "\n".join([HEADER, *lines]) + "\n"
+
+
+def find_means(name: str, root: str = "") -> BootMeans | None:
+    """What this host has; None without any known means.
+
+    :param name: of our file, without a suffix.
+    :param root: put before the paths of configuration files.
+    """
+    if find_program("update-grub") and (
+        os.path.isdir(root + _GRUB_DIRECTORY) or os.path.isfile(f"{root}/etc/default/grub")
+    ):
+        return BootMeans("grub", f"{root}{_GRUB_DIRECTORY}/{name}.cfg")
+    if find_program("grubby"):
+        return BootMeans("grubby", f"{root}{_RECORDS}/{name}.words")
+    if find_program("kernel-install") and os.path.isfile(root + _KERNEL_COMMAND_LINE):
+        return BootMeans("kernel-install", f"{root}{_RECORDS}/{name}.words")
+    return None
+
+
+def our_groups(means: BootMeans) -> list[str]:
+    """The groups of words that are ours.
+
+    :raises Refused: a file of that name is not ours.
+    """
+    try:
+        with open(means.file, encoding="utf-8", errors="surrogateescape") as file:
+            first, *lines = file.read().rstrip("\n").split("\n")
+    except FileNotFoundError:
+        return []
+    if not first.startswith(HEADER):
+        raise Refused(
+            f"{means.file} is not changed.", f"It does not begin with {HEADER!r}: somebody else made it.", "Remove it."
+        )
+    if means.kind == "grub":
+        return [line[len(_BEFORE) : -len(_AFTER)] for line in lines if line.startswith(_BEFORE)]
+    return lines
+
+
+def set_groups(means: BootMeans, groups: Sequence[str]) -> None:
+    """Make these our groups, for the next boot. Nobody else's words are touched.
+
+    :raises HostmemError: the boot loader's program failed; everything is as before.
+    """
+    before = our_groups(means)
+    _write(means, groups)
+    try:
+        {"grub": _grub, "grubby": _grubby, "kernel-install": _kernel_install}[means.kind](means, before, groups)
+    except HostmemError:
+        _write(means, before)
+        raise
+
+
+def _write(means: BootMeans, groups: Sequence[str]) -> None:
+    if groups:
+        os.makedirs(os.path.dirname(means.file), mode=0o755, exist_ok=True)
+        write_text(means.file, means.text(groups), 0o644)
+    else:
+        remove_file(means.file)
+
+
+def _grub(_means: BootMeans, _before: Sequence[str], _after: Sequence[str]) -> None:
+    _carry_out([required("update-grub")])
+
+
+def _grubby(_means: BootMeans, before: Sequence[str], after: Sequence[str]) -> None:
+    words = [required("grubby"), "--update-kernel=ALL"]
+    words += [f"--remove-args={' '.join(before)}"] if before else []
+    words += [f"--args={' '.join(after)}"] if after else []
+    _carry_out(words)
+
+
+def grubby_words() -> str:
+    """The arguments of all kernels that grubby knows, for whoever must not come into their way."""
+    done = _carry_out([required("grubby"), "--info=ALL"])
+    return "\n".join(line.partition("=")[2].strip('"') for line in done.split("\n") if line.startswith("args="))
+
+
+def _kernel_install(means: BootMeans, before: Sequence[str], after: Sequence[str]) -> None:
+    path = f"{os.path.dirname(means.file)}/cmdline"
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        old = file.read()
+    new = with_words(old, before, after)
+    write_text(path, new, 0o644)
+    try:
+        for image in sorted(glob.glob("/lib/modules/*/vmlinuz") or glob.glob("/boot/vmlinuz-*")):
+            version = image.split("/")[3] if image.startswith("/lib/") else image[len("/boot/vmlinuz-") :]
+            _carry_out([required("kernel-install"), "add", version, image])
+    except HostmemError:
+        write_text(path, old, 0o644)
+        raise
+
+
+def with_words(text: str, before: Sequence[str], after: Sequence[str]) -> str:
+    """A command line with our groups at its end instead of those before; every other byte stays.
+
+    >>> with_words("quiet a=1 b=2\\n", ["b=2"], ["b=3"])
+    'quiet a=1 b=3\\n'
+    """
+    line = text.rstrip("\n")
+    newlines = text[len(line) :]
+    old = " ".join(before)
+    if old and line.endswith(" " + old):
+        line = line[: -len(old) - 1]
+    return " ".join([line, *after]) + newlines
+
+
+def _carry_out(words: Sequence[str]) -> str:
+    done = run(words)
+    if done.returncode:
+        raise HostmemError(f"{' '.join(words)} failed.", cause=(done.stderr or done.stdout).strip()[-1000:])
+    return done.stdout
