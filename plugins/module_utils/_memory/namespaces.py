@@ -1,0 +1,394 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Namespaces of persistent memory as they should be: which one is meant, what it takes to get there, and getting there."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .._guest.sizes import format_size
+from .._host.errors import HostmemError, Refused
+from .._host.pmem import (
+    Namespace,
+    Region,
+    create_namespace,
+    destroy_namespace,
+    initialise_labels,
+    rebuild_namespace,
+    regions,
+)
+from .namespace_checks import (
+    MODES,
+    check_free_to_destroy,
+    check_region,
+    check_size,
+    contents,
+    data_of,
+    gaps,
+    is_named,
+    next_sizes,
+    step_of,
+)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A namespace as somebody wants it. ``size``, in bytes, is what it takes of the region, None for all that is free.
+
+    ``destroy`` names the namespace whose data may be lost, by its device name or its name.
+    """
+
+    name: str
+    region: str
+    mode: str
+    align: int
+    map: str
+    size: int | None
+    destroy: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done, ``action`` being none, create, rebuild or destroy, to which namespace, and in which region.
+
+    ``label``: labels are written first, so that the region can be divided.
+    """
+
+    action: str
+    wish: Wish
+    region: Region | None
+    target: Namespace | None
+    label: bool = False
+
+    @property
+    def changed(self) -> bool:
+        return self.action != "none"
+
+    def diff(self) -> dict[str, dict[str, Any]]:
+        """Before and after, for --diff."""
+        before = side(self.target)
+        if self.action == "none":
+            return {"before": before, "after": before}
+        if self.action == "destroy":
+            return {"before": before, "after": {"state": "absent"}}
+        return {"before": before, "after": side(self.predicted())}
+
+    def predicted(self) -> Namespace | None:
+        """The namespace as it will be, as far as that is known before; ``size`` 0 and ``device`` empty are not."""
+        if self.action == "destroy":
+            return None
+        if self.action == "none" or self.region is None:
+            return self.target
+        wish, old = self.wish, self.target
+        return Namespace(
+            dev=old.dev if old and self.action == "rebuild" else "",
+            region=self.region.dev,
+            mode=wish.mode,
+            name=wish.name or (old.name if old and self.action == "rebuild" else ""),
+            size=0,
+            raw_size=planned_size(self),
+            align=wish.align,
+            map=wish.map,
+            sector_size=None,
+            device="",
+            enabled=True,
+            numa_node=self.region.numa_node,
+            uuid="",
+            start=None,
+        )
+
+
+def side(namespace: Namespace | None) -> dict[str, Any]:
+    """One side of the diff."""
+    if namespace is None:
+        return {"state": "absent"}
+    return {
+        "state": "present" if namespace.enabled else "disabled",
+        "region": namespace.region,
+        "name": namespace.name,
+        "mode": namespace.mode,
+        "map": namespace.map,
+        "align": namespace.align,
+        "size": namespace.raw_size,
+    }
+
+
+def planned_size(plan: Plan) -> int:
+    """Bytes that the namespace will take of its region."""
+    if plan.wish.size is not None:
+        return plan.wish.size
+    if plan.action == "rebuild" and plan.target is not None:
+        return plan.target.raw_size
+    return _room(plan.region, None, plan.label) if plan.region else 0
+
+
+def plan_present(wish: Wish) -> Plan:
+    """What it takes that there is such a namespace.
+
+    :raises HostmemError: it cannot be, would cost data nobody gave up, or is not clear; nothing was changed.
+    """
+    found = regions()
+    target = find(wish, found)
+    if target is not None:
+        region = next(item for item in found if item.dev == target.region)
+        return _plan_existing(wish, region, target)
+    return _plan_new(wish, choose_region(wish, found))
+
+
+def find(wish: Wish, found: Sequence[Region]) -> Namespace | None:
+    """The namespace that is meant: by its name, or without one the only one of that mode in the region.
+
+    :raises Refused: there are several.
+    """
+    candidates = [item for region in found if wish.region in ("", region.dev) for item in region.namespaces]
+    if wish.name:
+        chosen = [item for item in candidates if item.name == wish.name]
+        what = f"named {wish.name}"
+    else:
+        chosen = [item for item in candidates if item.mode == wish.mode]
+        what = f"of mode {wish.mode}"
+    if len(chosen) > 1:
+        raise Refused(
+            f"There are several namespaces {what}: {', '.join(item.dev for item in chosen)}.",
+            cure="Say which: set name, and region where names are not unique.",
+        )
+    return chosen[0] if chosen else None
+
+
+def choose_region(wish: Wish, found: Sequence[Region]) -> Region:
+    """The region for a new namespace: the named one, or the only one.
+
+    :raises Refused: there is none, or no single one.
+    """
+    if not found:
+        raise Refused(
+            "There is no region of persistent memory on this host.",
+            cause="ndctl list --regions shows none.",
+            cure="It takes memory modules that the firmware offers as persistent, or the kernel parameter memmap=SIZE!START.",
+        )
+    known = "; ".join(f"{item.dev}: {format_size(item.size)} on node {item.numa_node}" for item in found)
+    if wish.region:
+        for item in found:
+            if item.dev == wish.region:
+                return item
+        raise Refused(f"There is no region {wish.region}.", cause=f"There are: {known}.", cure="Correct region.")
+    if len(found) > 1:
+        raise Refused("It is not clear which region is meant.", cause=f"There are: {known}.", cure="Set region.")
+    return found[0]
+
+
+def _plan_existing(wish: Wish, region: Region, target: Namespace) -> Plan:
+    same = (target.mode, target.align, target.map) == (wish.mode, wish.align, wish.map)
+    if same and target.enabled and wish.size in (None, target.raw_size):
+        return Plan("none", wish, region, target)
+    return _plan_rebuild(wish, region, target)
+
+
+def _plan_rebuild(wish: Wish, region: Region, target: Namespace) -> Plan:
+    size = target.raw_size if wish.size is None else wish.size
+    _check_labels(wish, region, size)
+    if not region.labels and size != region.size:
+        check_size(region, wish.align, size, region.size)
+        check_free_to_destroy(target, wish.destroy)
+        return Plan("create", wish, region, target, label=True)
+    check_region(region, wish.align, target)
+    check_size(region, wish.align, size, _room(region, target))
+    check_free_to_destroy(target, wish.destroy)
+    return Plan("rebuild", wish, region, target)
+
+
+def _plan_new(wish: Wish, region: Region) -> Plan:
+    if not region.labels:
+        return _plan_undivided(wish, region)
+    room = _room(region, None)
+    if room < step_of(region, wish.align) or (wish.size or 0) > room:
+        given_up = [item for item in region.namespaces if is_named(item, wish.destroy)]
+        if given_up:
+            return _plan_rebuild(wish, region, given_up[0])
+        _refuse_full(wish, region, room)
+    check_region(region, wish.align)
+    check_size(region, wish.align, _size_or_all(wish, region, room), room)
+    return Plan("create", wish, region, None)
+
+
+def _plan_undivided(wish: Wish, region: Region) -> Plan:
+    """A region without labels is one namespace, raw as long as nobody made anything else of it."""
+    check_region(region, wish.align)
+    if not region.namespaces:
+        raise HostmemError(f"ndctl shows no namespace in {region.dev}, though it has no labels.")
+    target = region.namespaces[0]
+    if target.mode != "raw" and not is_named(target, wish.destroy):
+        _refuse_full(wish, region, 0)
+    size = _size_or_all(wish, region, region.size)
+    _check_labels(wish, region, size)
+    check_size(region, wish.align, size, region.size)
+    check_free_to_destroy(target, wish.destroy)
+    if region.labels_possible:
+        return Plan("create", wish, region, target, label=True)
+    return Plan("rebuild", wish, region, target)
+
+
+def _check_labels(wish: Wish, region: Region, size: int) -> None:
+    """Only labels can hold a name, or divide a region.
+
+    :raises Refused: there is no room for labels.
+    """
+    if region.labels or region.labels_possible:
+        return
+    cause = (
+        f"{' and '.join(region.dimms) or 'What it is made of'} has no label area: the region is one namespace as it is."
+    )
+    if size != region.size:
+        raise Refused(
+            f"{region.dev} cannot be divided.", cause, f"Leave size out, or set it to {format_size(region.size)}."
+        )
+    if wish.name:
+        raise Refused(
+            f"{region.dev} cannot hold a name for its namespace.", cause, "Leave name out, and set region and mode."
+        )
+
+
+def _size_or_all(wish: Wish, region: Region, room: int) -> int:
+    """The size that is wanted, or all that is free, when that can be had as it is.
+
+    :raises Refused: all that is free is no possible size; the next one that is, is named.
+    """
+    if wish.size is not None:
+        return wish.size
+    step = step_of(region, wish.align)
+    if room % step:
+        raise Refused(
+            f"The free memory of {region.dev}, {format_size(room)}, is no size that a namespace can have.",
+            cause=f"With an alignment of {format_size(wish.align)}, sizes in this region are multiples of {format_size(step)}.",
+            cure=f"Set size. {next_sizes(room, step, room)}",
+        )
+    return room
+
+
+def _room(region: Region | None, leaving_out: Namespace | None, label: bool = False) -> int:
+    """The largest free stretch, in bytes."""
+    if region is None:
+        return 0
+    if label:
+        return region.size
+    stretches = gaps(region, leaving_out)
+    if stretches:
+        return max(size for _start, size in stretches)
+    # The kernel does not tell addresses: what ndctl says, and at least what is given up.
+    return max(region.largest_available, leaving_out.raw_size if leaving_out else 0)
+
+
+def _refuse_full(wish: Wish, region: Region, room: int) -> None:
+    meant = wish.name or wish.mode
+    modes = sorted({item.mode for item in region.namespaces} - {wish.mode})
+    explained = " ".join(MODES[mode] for mode in modes if mode in MODES)
+    smaller = ""
+    step = step_of(region, wish.align)
+    if room >= step:
+        smaller = f" Or take less. {next_sizes(wish.size or room, step, room)}"
+    takeable = [item for item in region.namespaces if item.mode == wish.mode and not item.name]
+    if wish.name and takeable:
+        smaller += f" Or leave name out to take {takeable[0].dev} as it is."
+    raise Refused(
+        f"{region.dev} has no room for the namespace {meant}.",
+        cause=f"{contents(region)} {explained}".strip(),
+        cure=f"Name one that may be lost in destroy_data, with its data: it is made anew.{smaller}",
+    )
+
+
+def plan_absent(wish: Wish) -> Plan:
+    """What it takes that there is no such namespace.
+
+    :raises HostmemError: it is in use, or holds data nobody gave up; nothing was changed.
+    """
+    found = regions()
+    target = find(wish, found)
+    if target is None:
+        return Plan("none", wish, None, None)
+    region = next(item for item in found if item.dev == target.region)
+    check_free_to_destroy(target, wish.destroy)
+    return Plan("destroy", wish, region, target)
+
+
+def apply(plan: Plan) -> Namespace | None:
+    """Carry a plan out; the namespace as it is then, None when there is none.
+
+    :raises HostmemError: ndctl failed, or something else came of it than was asked for.
+    """
+    wish, region, target = plan.wish, plan.region, plan.target
+    if plan.action == "none" or region is None:
+        return target
+    if plan.action == "destroy":
+        if target is not None:
+            destroy_namespace(target.dev)
+        return None
+    if plan.action == "rebuild" and target is not None:
+        name = wish.name or target.name
+        rebuild_namespace(target.dev, wish.mode, wish.align, wish.map, wish.size, name)
+        wish = replace(wish, name=name)
+    else:
+        if plan.label:
+            if target is not None and target.mode != "raw":
+                destroy_namespace(target.dev)
+            initialise_labels(region.dev, region.dimms)
+        create_namespace(region.dev, wish.mode, wish.align, wish.map, wish.size, wish.name)
+    return _made(replace(wish, region=region.dev), [item.dev for item in region.namespaces if item != target])
+
+
+def _made(wish: Wish, others: Sequence[str]) -> Namespace:
+    """The namespace that has just been made, once udev has made its device node."""
+    deadline = time.monotonic() + 20
+    while True:
+        new = [
+            item
+            for region in regions()
+            if region.dev == wish.region
+            for item in region.namespaces
+            if item.dev not in others and item.name == wish.name and item.mode == wish.mode
+        ]
+        if new and new[0].device and os.path.exists(f"/dev/{new[0].device}"):
+            break
+        if time.monotonic() > deadline:
+            raise HostmemError(
+                f"The namespace that ndctl made in {wish.region} has no device after 20 s.",
+                cause=str(new[0]) if new else "It is not to be seen.",
+            )
+        time.sleep(0.1)
+    made = new[0]
+    got = {"mode": made.mode, "align": made.align, "map": made.map}
+    wanted = {"mode": wish.mode, "align": wish.align, "map": wish.map}
+    if got != wanted or wish.size not in (None, made.raw_size):
+        raise HostmemError(f"{made.dev} is not what was asked for.", cause=f"It has {got}, {made.raw_size} bytes.")
+    return made
+
+
+def described(namespace: Namespace, found: Sequence[Region]) -> dict[str, Any]:
+    """A namespace for a result."""
+    region = next((item for item in found if item.dev == namespace.region), None)
+    path = f"/dev/{namespace.device}" if namespace.device else None
+    return {
+        "dev": namespace.dev or None,
+        "region": namespace.region,
+        "name": namespace.name or None,
+        "mode": namespace.mode,
+        "map": namespace.map,
+        "align": namespace.align,
+        "size": namespace.size or None,
+        "raw_size": namespace.raw_size,
+        "blockdev": path if namespace.mode != "devdax" else None,
+        "chardev": path if namespace.mode == "devdax" else None,
+        "numa_node": namespace.numa_node,
+        "persistence_domain": region.persistence_domain if region else None,
+        "uuid": namespace.uuid or None,
+    }
+
+
+def content(namespace: Namespace) -> str:
+    """What it holds, in words, as far as it can be seen; empty for nothing."""
+    return data_of(namespace) if namespace.device else ""
