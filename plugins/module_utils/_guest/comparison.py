@@ -15,7 +15,6 @@ from typing import Any
 from .._host.processes import Process
 from .errors import HostmemError
 from .inventory import differences, inventory, mapped_files, ram_blocks
-from .io_limits import io_limit_differences, io_limits
 from .qmp import Qmp
 
 # Queue 0 stands for a device: what changes queue sizes between QEMUs changes them all (a virtio-serial has 64).
@@ -52,7 +51,6 @@ async def compare(old: Side, live: dict[str, Any], new: Side) -> Comparison:
         differences(live, new_inventory)
         + _file_differences(old_files, new_files)
         + _queue_differences(await _queue_sizes(old.qmp), await _queue_sizes(new.qmp))
-        + io_limit_differences(await io_limits(old.qmp), await io_limits(new.qmp))
     )
     blocks = [
         {**{key: value for key, value in block.items() if key != "address"}, "file": new_files[block["name"]]}

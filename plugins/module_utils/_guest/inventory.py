@@ -14,6 +14,7 @@ from typing import Any
 from .._host.files import identity
 from .._host.processes import Mapping, mappings
 from .errors import HostmemError
+from .io_limits import io_limits
 from .qmp import Qmp
 
 # name (may be empty or hold blanks), page size, offset, used, total, host address, ro/rw: QEMU 10.0 and 11.1, ram_block_format().
@@ -92,6 +93,7 @@ async def _get_or_none(qmp: Qmp, name: str) -> Any:
 async def inventory(qmp: Qmp) -> dict[str, Any]:
     """Everything that must be equal in the QEMU that takes the guest over. JSON-able."""
     peripheral = await children(qmp, "/machine/peripheral")
+    blocks = await qmp.execute("query-block")
     return {
         "machine": await machine(qmp),
         "ram_blocks": {item["name"]: item["total"] for item in await ram_blocks(qmp) if item["name"]},
@@ -105,7 +107,8 @@ async def inventory(qmp: Qmp) -> dict[str, Any]:
             name: kind for name, kind in (await children(qmp, "/objects")).items() if "monitor" not in kind
         },  # QEMU 11 lists our QMP here
         "pci": _flatten_pci(await qmp.execute("query-pci")),
-        "disks": {_disk_key(item): _chain(item) for item in await qmp.execute("query-block") if item.get("qdev")},
+        "disks": {_disk_key(item): _chain(item) for item in blocks if item.get("qdev")},
+        "io_limits": io_limits(blocks),
         "usb": await _usb_ports(qmp),
         "character_devices": sorted(item["label"] for item in await qmp.execute("query-chardev")),
         "cpus": sorted((item["cpu-index"], item["qom-path"]) for item in await qmp.execute("query-cpus-fast")),

@@ -23,11 +23,14 @@ _OTHERS = ("iops_size", "group")
 IoLimits = dict[str, dict[str, Any]]
 
 
-async def io_limits(qmp: Qmp) -> IoLimits:
-    """Limits of each disk that has any, by the QOM path of its device, in the words of block_set_io_throttle."""
+def io_limits(blocks: list[dict[str, Any]]) -> IoLimits:
+    """Limits of each disk that has any, by the name of its device, in the words of block_set_io_throttle.
+
+    :param blocks: what query-block returned.
+    """
     return {
         str(item["qdev"]): _limits(item["inserted"])
-        for item in await qmp.execute("query-block")
+        for item in blocks
         if item.get("qdev") and "group" in item.get("inserted", {})  # only a throttled disk is in a group
     }
 
@@ -46,12 +49,3 @@ async def carry_over(limits: IoLimits, new: Qmp) -> None:
     for device, wanted in sorted(limits.items()):
         # Each rate has to be named; 0 is no limit.
         await new.send("block_set_io_throttle", {"id": device, **dict.fromkeys(_RATES, 0), **wanted})
-
-
-def io_limit_differences(running: IoLimits, other: IoLimits) -> list[str]:
-    """What differs, one sentence each."""
-    return [
-        f"the I/O limits of {device} are {running.get(device, 'none')} in the running guest, {other.get(device, 'none')} otherwise"
-        for device in sorted(running.keys() | other.keys())
-        if running.get(device) != other.get(device)
-    ]

@@ -36,7 +36,7 @@ from .generations import (
     save_record,
 )
 from .handover import end, roll_back, set_capabilities, set_transfer_mode
-from .io_limits import carry_over, io_limits
+from .io_limits import carry_over
 from .journal import CONTINUED, HANDOVER, INCOMING, MIGRATING, STARTED, STARTING, Journal
 from .layout import layout
 from .locks import VerbLock, lock_for_next_generation
@@ -228,7 +228,7 @@ class Transfer:
 
     async def _compare(self, qemu: QemuProcess) -> None:
         old, new = Side(self._old_qmp, self._old_process), Side(self._new, qemu.process)
-        await carry_over(await io_limits(self._old_qmp), self._new)
+        await carry_over(self._found.live["io_limits"], self._new)
         compared = await compare(old, self._found.live, new)
         if compared.differences:
             raise Refused(

@@ -131,11 +131,9 @@ def _memory(found: Preflight) -> None:
 
 
 def _drift(found: Preflight) -> None:
-    """The running QEMU against what it was when it was started; the definition's disks are followed instead."""
+    """The running QEMU against what it was when it was started. The definition's disks are followed instead, I/O limits carried over."""
     own = {disk.id for disk in found.definition.disks}
-    for difference in differences(
-        _without_disks(found.generation.record["inventory"], own), _without_disks(found.live, own)
-    ):
+    for difference in differences(_lasting(found.generation.record["inventory"], own), _lasting(found.live, own)):
         found.block(
             f"Guest {found.definition.name} was changed since its start: {_as_change(difference)}.",
             "A new QEMU started from the definition would lack the change, and the guest's state would not fit it.",
@@ -152,8 +150,10 @@ def _as_change(difference: str) -> str:
     )
 
 
-def _without_disks(whole: dict[str, Any], names: set[str]) -> dict[str, Any]:
-    return {**whole, "disks": {key: value for key, value in whole.get("disks", {}).items() if key not in names}}
+def _lasting(whole: dict[str, Any], disks: set[str]) -> dict[str, Any]:
+    """An inventory without what may change while a guest runs."""
+    others = {key: value for key, value in whole.get("disks", {}).items() if key not in disks}
+    return {**whole, "disks": others, "io_limits": {}}
 
 
 def _images(found: Preflight) -> None:
