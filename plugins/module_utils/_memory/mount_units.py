@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from .._host.errors import Refused
-from .._host.mount_configuration import configured_mounts, normal
+from .._host.mount_configuration import ConfiguredMount, configured_mounts, normal
 from .._host.unit_files import (
     disable,
     enable,
@@ -116,14 +117,14 @@ def _side(text: str | None, enabled: bool) -> dict[str, Any]:
     return {"state": "absent"} if text is None else {"state": "enabled" if enabled else "disabled", "text": text}
 
 
-def plan_unit(unit: MountUnit) -> UnitPlan:
+def plan_unit(unit: MountUnit, same: Callable[[ConfiguredMount], bool] | None = None) -> UnitPlan:
     """What it takes that the mount comes back at each boot.
 
+    :param same: whether configuration of somebody else says the same; by default with the same source, type and options.
     :raises Refused: systemd does not run here; or fstab, or a unit that is not ours, configures another mount at that place.
     """
     for other in configured_mounts(unit.where):
-        same = (other.source, other.type) == (unit.what, unit.type)
-        if not same or _effective(other.options) != _effective(unit.options):
+        if not (same or _same_as(unit))(other):
             raise Refused(
                 f"{unit.where} is not configured here: {other.place} already mounts {other.source} there as {other.type}"
                 f" with {','.join(other.options) or 'no options'}.",
@@ -134,6 +135,12 @@ def plan_unit(unit: MountUnit) -> UnitPlan:
         return UnitPlan(unit.name, None, False, None, provided_by=other.place)
     require_systemd(f"Mounting {unit.where} at each boot", "Set persistent to false to mount it only now.")
     return UnitPlan(unit.name, read_unit(unit.name), is_enabled(unit.name), with_header(unit.text()))
+
+
+def _same_as(unit: MountUnit) -> Callable[[ConfiguredMount], bool]:
+    return lambda other: (
+        (other.source, other.type) == (unit.what, unit.type) and _effective(other.options) == _effective(unit.options)
+    )
 
 
 def _effective(options: tuple[str, ...]) -> frozenset[str]:
