@@ -231,7 +231,7 @@ def _check_unused(plan: MountPlan, problem: str, reason: str, discard: bool) -> 
     if users:
         raise Refused(
             f"{plan.point} {problem}: it is in use.",
-            cause=f"{reason} Users: {"; ".join(map(str, users[:10]))}.".strip(),
+            cause=f"{reason} Users: {'; '.join(map(str, users[:10]))}.".strip(),
             cure="Stop them first, for guests by hostmem stop.",
         )
     if plan.files and not discard:
