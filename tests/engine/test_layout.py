@@ -129,8 +129,50 @@ def test_private_file(host: EngineHost, version: str) -> None:
 
 @VERSIONS
 def test_prealloc(host: EngineHost, version: str) -> None:
-    boot(host, version, host.block("g", prealloc=True))
+    """A file is filled before QEMU starts, which then has nothing to do."""
+    boot(host, version, host.block("g", prealloc=True, prealloc_threads=2, policy="bind", host_nodes=[0]))
     assert host.ram_file("g").stat().st_blocks * 512 == 64 * MIB
+    assert b"prealloc=on" not in Path(f"/proc/{host.only_qemu('g')}/cmdline").read_bytes()
+
+
+@VERSIONS
+def test_prealloc_of_memfd(host: EngineHost, version: str) -> None:
+    """QEMU fills what has no file, by threads on the memory's nodes."""
+    block = {"id": "ram0", "size": "64M", "backing": "memfd", "prealloc": True, "prealloc_threads": 2}
+    options = {"policy": "bind", "host_nodes": [0], "merge": False, "dump": False, "seal": False}
+    page = boot(host, version, {**block, **options})
+    assert os.stat(host.ram_path("g")).st_blocks * 512 == 64 * MIB
+    with host.qmp("g") as qmp:
+        memdev = qmp("query-memdev")[0]
+        sealed = qmp("qom-get", path="/objects/ram0", property="seal")
+    assert (memdev["merge"], memdev["dump"], memdev["prealloc"], sealed) == (False, False, True, False)
+    assert_sound(host, "g", page)
+
+
+def test_prealloc_without_room_is_refused(host: EngineHost) -> None:
+    """Nothing is left of a file that could not be filled: here, on the wrong NUMA node."""
+    directory = huge_pages(host, 40) / "g"
+    block = host.block("g", backing="hugetlbfs", page_size="2M", directory=str(directory), prealloc=True)
+    host.define(host.heartbeat("g", memory={"blocks": [{**block, "policy": "bind", "host_nodes": [63]}]}))
+    refuses(host.refused("start", "g"), "not enough huge pages on the NUMA nodes 63")
+    assert not directory.exists()
+
+
+@VERSIONS
+def test_read_only_file(host: EngineHost, version: str) -> None:
+    """One that somebody else owns and nobody may write: the guest writes into pages of its own."""
+    directory = host.root / "frozen"
+    directory.mkdir()
+    file = directory / "qemu_back_mem.0+4000000.ram0"
+    file.write_bytes(bytes(64 * MIB))
+    file.chmod(0o444)
+    options = {"mmap": "private", "mode": "open", "read_only": True, "reserve": False}
+    page = boot(host, version, host.block("g", backing="file", directory=str(directory), **options))
+    assert mapped(host, file) == ["rw-p"]
+    assert_alive(page)
+    found = file.stat()
+    assert (found.st_mode & 0o777, found.st_uid) == (0o444, 0)
+    assert not any(file.read_bytes())
 
 
 def test_huge_pages_of_memfd(host: EngineHost) -> None:

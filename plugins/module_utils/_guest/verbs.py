@@ -21,6 +21,7 @@ from .journal import Journal
 from .lifecycle import start, stop
 from .live_update import UpdateOptions, update
 from .locks import resource_locks
+from .mount_dependencies import ensure_mount_dependencies, remove_mount_dependencies
 from .nics import taps
 from .paths import GuestPaths, guest_paths
 from .recovery import recover
@@ -116,6 +117,8 @@ def define_guest(config: Config, data: dict[str, Any], check: bool, assume_stopp
     paths = guest_paths(config, wanted.definition.name)
     living = [] if assume_stopped and check else living_generations(paths)
     result = define(config, wanted, bool(living), check)
+    if config.manager == "systemd":
+        result["changed"] = ensure_mount_dependencies(wanted.definition, check) or result["changed"]
     pending = any(item.record.get("definition") != wanted.definition.as_dict() for item in living)
     return {**result, "definition_pending": result["definition_pending"] or pending, **_carrier(paths)}
 
@@ -148,6 +151,8 @@ def undefine_guest(config: Config, name: str, check: bool, assume_stopped: bool 
         result = undefine(config, name, bool(qemu_processes(paths)), check)
         release(config, definition)
         forget(config, name)
+        if config.manager == "systemd":
+            remove_mount_dependencies(name)
     return result
 
 

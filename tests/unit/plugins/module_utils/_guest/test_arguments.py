@@ -72,10 +72,68 @@ def test_every_vcpu_is_on_one_node(cpus: int, nodes: int) -> None:
                 "host-nodes=0,host-nodes=2,policy=bind,hugetlb=on,hugetlbsize=2097152"
             ),
         ),
+        (
+            {"prealloc": True, "prealloc_threads": 4},
+            (
+                "memory-backend-file,id=ram0,size=268435456,share=on,prealloc=off,"
+                "mem-path=/dev/shm/hostmem/web1/qemu_back_mem.0+10000000.ram0"
+            ),
+        ),
+        (
+            {"backing": "memfd", "seal": False, "merge": False, "dump": False, "prealloc": True, "prealloc_threads": 4},
+            (
+                "memory-backend-memfd,id=ram0,size=268435456,share=on,prealloc=on,prealloc-threads=4,"
+                "merge=off,dump=off,seal=off"
+            ),
+        ),
+        (
+            {"backing": "dax", "directory": "/pm/web1"},
+            (
+                "memory-backend-file,id=ram0,size=268435456,share=on,prealloc=off,"
+                "mem-path=/pm/web1/qemu_back_mem.0+10000000.ram0,pmem=on"
+            ),
+        ),
+        (
+            {"backing": "dax", "directory": "/pm/web1", "pmem": False, "align": "2M"},
+            (
+                "memory-backend-file,id=ram0,size=268435456,share=on,prealloc=off,"
+                "mem-path=/pm/web1/qemu_back_mem.0+10000000.ram0,align=2097152"
+            ),
+        ),
+        (
+            {"backing": "dax", "device": "/dev/dax0.1", "offset": "64M"},
+            (
+                "memory-backend-file,id=ram0,size=268435456,share=on,prealloc=off,"
+                "mem-path=/dev/dax0.1,align=2097152,offset=67108864,pmem=on"
+            ),
+        ),
+        (
+            {
+                "backing": "file",
+                "directory": "/srv",
+                "mmap": "private",
+                "mode": "open",
+                "read_only": True,
+                "reserve": False,
+            },
+            (
+                "memory-backend-file,id=ram0,size=268435456,share=off,prealloc=off,reserve=off,"
+                "mem-path=/srv/qemu_back_mem.0+10000000.ram0,readonly=on,rom=off"
+            ),
+        ),
     ],
 )
 def test_memory_object(block: dict[str, Any], wanted: str) -> None:
     assert objects(block) == [wanted]
+
+
+def test_what_qemu_fills_is_filled_by_threads_on_the_memory_s_nodes() -> None:
+    block = {"backing": "memfd", "prealloc": True, "host_nodes": [0, 2], "policy": "bind"}
+    assert objects(block) == [
+        "thread-context,id=threads-ram0,node-affinity=0,node-affinity=2",
+        "memory-backend-memfd,id=ram0,size=268435456,share=on,prealloc=on,"
+        "host-nodes=0,host-nodes=2,policy=bind,prealloc-context=threads-ram0",
+    ]
 
 
 def test_disk_with_a_comma_and_spaces_in_its_path() -> None:

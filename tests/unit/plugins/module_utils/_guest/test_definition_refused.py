@@ -16,6 +16,9 @@ from .definitions import MINIMAL, consoles, definition, disks, memory, nics, wit
 
 OURS = "is taken by the collection's own devices and sockets"
 
+DAX = {"backing": "dax", "directory": "/pm/web1"}
+DEVDAX = {"backing": "dax", "device": "/dev/dax0.0"}
+
 TOP_LEVEL = [
     (None, "definition", "must be a mapping"),
     (["web1"], "definition", "must be a mapping"),
@@ -148,6 +151,32 @@ MEMORY = [
         "copies every page",
     ),
     (memory({"prealloc": "on"}), "memory.blocks[0].prealloc", "must be true or false"),
+    (memory({"prealloc_threads": 2}), "memory.blocks[0].prealloc_threads", "needs prealloc"),
+    (memory({"prealloc": True, "prealloc_threads": 0}), "memory.blocks[0].prealloc_threads", "whole number"),
+    (memory({"reserve": False}), "memory.blocks[0].reserve", "reserves nothing"),
+    (
+        memory({"backing": "hugetlbfs", "page_size": "2M", "mmap": "private", "reserve": False}),
+        "memory.blocks[0].reserve",
+        "SIGBUS",
+    ),
+    (memory({"seal": False}), "memory.blocks[0].seal", "memfd only"),
+    (memory({"align": "3M"}), "memory.blocks[0].align", "power of two"),
+    (memory({"align": 512}), "memory.blocks[0].align", "power of two"),
+    (memory({"offset": "2M"}), "memory.blocks[0].offset", "a device only"),
+    (memory({"read_only": True}), "memory.blocks[0].read_only", "needs mmap private and mode open"),
+    (memory({"pmem": True}), "memory.blocks[0].pmem", "without MAP_SYNC"),
+    (memory({**DAX, "mmap": "private", "pmem": True}), "memory.blocks[0].pmem", "needs mmap shared"),
+    (memory({"backing": "dax"}), "memory.blocks[0].directory", "is required"),
+    (memory({**DAX, "page_size": "2M"}), "memory.blocks[0].page_size", "the mount decides"),
+    (memory({**DAX, "filesystem": "tmpfs"}), "memory.blocks[0].filesystem", "contradicts backing dax"),
+    (memory({**DAX, "policy": "bind", "host_nodes": [0]}), "memory.blocks[0].host_nodes", "where the device is"),
+    (memory({"backing": "file", "device": "/dev/dax0.0"}), "memory.blocks[0].device", "needs backing dax"),
+    (memory({"backing": "dax", "device": "/dev/pmem0"}), "memory.blocks[0].device", "is not a devdax device"),
+    (memory({**DAX, "device": "/dev/dax0.0"}), "memory.blocks[0].directory", "no meaning with a device"),
+    (memory({**DEVDAX, "mmap": "private"}), "memory.blocks[0].mmap", "refused by the kernel"),
+    (memory({**DEVDAX, "mode": "temp"}), "memory.blocks[0].mode", "no file name"),
+    (memory({**DEVDAX, "offset": "1M"}), "memory.blocks[0].offset", "multiple of align (2M)"),
+    (memory({**DEVDAX, "size": "257M"}), "memory.blocks[0].size", "device's align (2M)"),
     (memory({"policy": "bind"}), "memory.blocks[0].policy", "needs host_nodes"),
     (memory({"policy": "local"}), "memory.blocks[0].policy", "is not one of"),
     (memory({"host_nodes": [0]}), "memory.blocks[0].host_nodes", "needs a policy"),
