@@ -270,6 +270,35 @@ def test_many_devices(host: EngineHost) -> None:
     assert_sound(host, "g", page)
 
 
+_TELL_COMMANDS = """
+_true_send = Qmp.send
+
+
+async def _telling_send(self, command, arguments):
+    with open({path!r}, "a") as file:
+        file.write(command + "\\n")
+    return await _true_send(self, command, arguments)
+
+
+Qmp.send = _telling_send
+"""
+
+
+def test_commands_within_the_pause(host: EngineHost) -> None:
+    """As few as can be: each one is a part of every guest's pause."""
+    told = host.root / "commands"
+    told.touch()
+    told.chmod(0o666)  # the part of the runtime that does this is QEMU's user
+    page = host.boot("g", disks=[disk(image(host, "a"))])
+    host.install("11.1")
+    with host.appended("_guest/qmp.py", _TELL_COMMANDS.format(path=str(told))):
+        assert host.one("update", "g")["changed"]
+    commands = told.read_text().split()
+    within = commands[commands.index("migrate-incoming") + 1 : commands.index("cont")]
+    assert sorted(within) == ["query-migrate", "query-status"]
+    assert_sound(host, "g", page)
+
+
 # --- many guests
 
 
