@@ -11,6 +11,7 @@ from typing import Any
 
 from ..module_utils._guest import arguments
 from ..module_utils._guest.definition import parse_console, parse_disk, parse_nic
+from ..module_utils._guest.nvdimm import parse_nvdimm
 from ..plugin_utils._plain import as_filter, definition_of, part_of
 
 
@@ -18,6 +19,14 @@ def _of_guest(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def wrapped(value: Any) -> Any:
         return function(definition_of(value))
+
+    return as_filter(wrapped)
+
+
+def _of_nvdimm(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def wrapped(value: Any) -> Any:
+        return function(part_of(value, parse_nvdimm, "NVDIMM"))
 
     return as_filter(wrapped)
 
@@ -56,6 +65,8 @@ class FilterModule:
             "memory_options": _of_guest(arguments.memory_options),
             "memory_objects": _of_guest(arguments.memory_objects),
             "numa_nodes": _of_guest(arguments.numa_nodes),
+            "nvdimm_object": _of_nvdimm(arguments.nvdimm_object),
+            "nvdimm_device": _of_nvdimm(arguments.nvdimm_device),
             "disk_blockdev": _of_disk(arguments.disk_blockdev),
             "disk_device": _of_disk(arguments.disk_device),
             "nic_netdev": _of_nic(arguments.nic_netdev),

@@ -51,14 +51,33 @@ options:
                 description:
                   - What the memory lies in. V(memfd) has no file name.
                   - V(file) is whatever file system there is under O(_input.memory.blocks[].directory).
+                  - V(dax) is persistent memory, by way of a file system or a device.
                 type: str
-                choices: [memfd, tmpfs, file, hugetlbfs]
+                choices: [memfd, tmpfs, file, hugetlbfs, dax]
                 default: memfd
               directory:
                 description:
-                  - Directory of the file. Required with V(file); not with V(memfd).
+                  - Directory of the file. Required with V(file) and V(dax); not with V(memfd) or a device.
                   - The default is C(/dev/shm/hostmem/NAME) for V(tmpfs) and C(/dev/hugepages/hostmem/NAME) for V(hugetlbfs).
                 type: path
+              device:
+                description: A device-DAX device such as V(/dev/dax0.0) in the place of a directory, with V(dax). It becomes QEMU's user's.
+                type: path
+              offset:
+                description: Where in the device the block begins.
+                type: raw
+              align:
+                description: Alignment of the mapping. The default is QEMU's, and V(2M) with a device.
+                type: raw
+              pmem:
+                description: >-
+                  Whether QEMU maps with MAP_SYNC, which only a shared mapping of a file or device on DAX can be. The default is V(true) with
+                  V(dax) and V(shared).
+                type: bool
+              read_only:
+                description: Whether the file is never written, and may be anybody's. It needs V(open) and V(private).
+                type: bool
+                default: false
               page_size:
                 description: Size of huge pages. Required with V(hugetlbfs), possible with V(memfd).
                 type: raw
@@ -80,9 +99,28 @@ options:
                 type: str
                 choices: [any, tmpfs, hugetlbfs, dax]
               prealloc:
-                description: Whether all pages are allocated at a start from cold.
+                description: Whether all pages are allocated before a start from cold, on the block's NUMA nodes.
                 type: bool
                 default: false
+              prealloc_threads:
+                description: Threads that do this. The default is the number of CPUs of the block's NUMA nodes, at most 16.
+                type: int
+              reserve:
+                description: Whether swap is taken into account for a private mapping.
+                type: bool
+                default: true
+              seal:
+                description: Whether the size of a memfd can never change.
+                type: bool
+                default: true
+              merge:
+                description: Whether the kernel may merge equal pages (KSM).
+                type: bool
+                default: true
+              dump:
+                description: Whether QEMU's core dumps have the memory.
+                type: bool
+                default: true
               numa_node:
                 description: NUMA node of the guest that the block belongs to.
                 type: int
@@ -115,6 +153,35 @@ options:
             description: Number of vCPUs.
             type: int
             default: 1
+      nvdimms:
+        description: Persistent memory that the guest sees as such, in files that last as disks do.
+        type: list
+        elements: dict
+        suboptions:
+          id:
+            description: Name of the NVDIMM.
+            type: str
+            required: true
+          path:
+            description: Its file, which is made when it is missing, or a device-DAX device.
+            type: path
+            required: true
+          size:
+            description: Size of the file, a multiple of 2M.
+            type: raw
+            required: true
+          label_size:
+            description: How much of it holds the guest's labels, V(0) or from V(128K) on.
+            type: raw
+            default: 0
+          pmem:
+            description: Whether QEMU maps with MAP_SYNC, so that what the guest has flushed survives a power cut of the host.
+            type: bool
+            default: false
+          read_only:
+            description: Whether the guest cannot change it.
+            type: bool
+            default: false
       disks:
         description: Disks of the guest.
         type: list

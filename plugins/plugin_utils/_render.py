@@ -30,6 +30,8 @@ TEMPLATE_FILTERS: dict[str, Callable[..., Any]] = {
     "memory_options": arguments.memory_options,
     "memory_objects": arguments.memory_objects,
     "numa_nodes": arguments.numa_nodes,
+    "nvdimm_object": arguments.nvdimm_object,
+    "nvdimm_device": arguments.nvdimm_device,
     "disk_blockdev": arguments.disk_blockdev,
     "disk_device": arguments.disk_device,
     "nic_netdev": arguments.nic_netdev,

@@ -14,6 +14,7 @@ from typing import Any
 
 from .definition import Console, Definition, Disk, Nic
 from .layout import PlacedBlock, layout
+from .nvdimm import Nvdimm
 from .qemu_options import format_options
 
 GENERATION = "@generation@"
@@ -27,13 +28,18 @@ def machine_options(definition: Definition) -> str:
         "accel": definition.accel,
         "memory-backend": definition.blocks[0].id if single else None,
         "aux-ram-share": True,
+        "nvdimm": True if definition.nvdimms else None,
     }
     return format_options(options, definition.machine)
 
 
 def memory_options(definition: Definition) -> str:
     """Value of -m, in bytes with the suffix B avoided: QEMU reads a bare number as MiB."""
-    return format_options({"size": f"{definition.memory_size // 1024}k"})
+    slots = {}
+    if definition.nvdimms:
+        most = definition.memory_size + sum(nvdimm.size for nvdimm in definition.nvdimms)
+        slots = {"slots": len(definition.nvdimms), "maxmem": f"{most // 1024}k"}
+    return format_options({"size": f"{definition.memory_size // 1024}k", **slots})
 
 
 def memory_object(placed: PlacedBlock) -> str:
@@ -81,6 +87,31 @@ def memory_objects(definition: Definition) -> list[str]:
             value += "," + format_options({"prealloc-context": context})
         values.append(value)
     return values
+
+
+def nvdimm_object(nvdimm: Nvdimm) -> str:
+    """Value of -object for the memory of an NVDIMM; it comes after the memory blocks, whose offsets it must not move."""
+    options = {
+        "id": nvdimm.id,
+        "size": nvdimm.size,
+        "share": True,
+        "mem-path": nvdimm.path,
+        "align": 2 << 20,  # so that it is mapped by 2 MiB at once, and as a device-DAX device demands
+        "pmem": nvdimm.pmem or None,
+        "readonly": nvdimm.read_only or None,
+    }
+    return format_options(options, "memory-backend-file")
+
+
+def nvdimm_device(nvdimm: Nvdimm) -> str:
+    """Value of -device for an NVDIMM; unarmed tells the guest that what it writes does not last."""
+    options = {
+        "id": f"nvdimm-{nvdimm.id}",
+        "memdev": nvdimm.id,
+        "label-size": nvdimm.label_size or None,
+        "unarmed": nvdimm.read_only or None,
+    }
+    return format_options(options, "nvdimm")
 
 
 def numa_nodes(definition: Definition) -> list[str]:

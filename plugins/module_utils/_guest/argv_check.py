@@ -57,6 +57,7 @@ class _Check:
         self._check_memory()
         self._check_numa()
         self._check_boot()
+        self._check_nvdimms()
         self._check_disks()
         self._check_nics()
         self._check_consoles()
@@ -80,7 +81,7 @@ class _Check:
 
     def _check_permitted(self) -> None:
         for option in self._options:
-            if option.name not in _RENDERED or _is_further_object(option):
+            if (option.name not in _RENDERED or _is_further_object(option)) and not _is_nvdimm(option):
                 reason = forbidden_reason(option)
                 if reason:
                     self.problems.append(f"{option} {reason}")
@@ -124,6 +125,8 @@ class _Check:
             placed.block.id: parse_options(arguments.memory_object(placed), "qom-type")
             for placed in layout(self._definition)
         }
+        for nvdimm in self._definition.nvdimms:
+            wanted[nvdimm.id] = parse_options(arguments.nvdimm_object(nvdimm), "qom-type")
         if [item.get("id") for item in found] != list(wanted):
             names = [item.get("id") for item in found]
             self.problems.append(f"memory backends are {names}, the definition says {list(wanted)} in this order")
@@ -170,6 +173,12 @@ class _Check:
             if not any(device.get("drive") == name and device.get("id") == disk.id for device in devices):
                 self.problems.append(f"disk {disk.id}: no -device with id {disk.id} and drive {name}")
 
+    def _check_nvdimms(self) -> None:
+        given = [item for item in self._parsed("device", "driver") if item.get("driver") == "nvdimm"]
+        wanted = [parse_options(arguments.nvdimm_device(nvdimm), "driver") for nvdimm in self._definition.nvdimms]
+        if given != wanted:
+            self.problems.append(f"-device nvdimm has {given}, the definition says {wanted}")
+
     def _check_nics(self) -> None:
         netdevs = {item.get("id", ""): item for item in self._parsed("netdev", "type")}
         devices = {item.get("id", ""): item for item in self._parsed("device", "driver")}
@@ -210,6 +219,10 @@ class _Check:
         missing = Counter((option.name, option.value) for option in further) - present
         for name, value in missing.elements():
             self.problems.append(f"the definition's argument -{name} {value} is missing")
+
+
+def _is_nvdimm(option: Option) -> bool:
+    return option.name == "device" and parse_options(option.value, "driver").get("driver") == "nvdimm"
 
 
 def _is_further_object(option: Option) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 from .errors import DefinitionError
 from .fields import IDENTIFIER, IDENTIFIER_HINT, Fields
 from .memory_block import MemoryBlock, parse_block
+from .nvdimm import Nvdimm, parse_nvdimm
 from .permitted import forbidden_arguments
 from .sizes import format_size
 
@@ -86,6 +87,7 @@ class Definition:
     cpu_model: str
     cpus: int
     blocks: list[MemoryBlock]
+    nvdimms: list[Nvdimm] = field(default_factory=list)
     disks: list[Disk] = field(default_factory=list)
     nics: list[Nic] = field(default_factory=list)
     consoles: list[Console] = field(default_factory=list)
@@ -136,6 +138,7 @@ def parse_definition(data: Any) -> Definition:
         accel=top.choice("accel", ("kvm", "tcg"), "kvm"),
         **_cpu(top),
         blocks=_memory(top, name),
+        nvdimms=[parse_nvdimm(Fields(item, key, problems)) for key, item in top.items("nvdimms")],
         disks=[parse_disk(Fields(item, key, problems)) for key, item in top.items("disks")],
         nics=[
             parse_nic(Fields(item, key, problems), name, number) for number, (key, item) in enumerate(top.items("nics"))
@@ -282,6 +285,7 @@ def _check_whole(definition: Definition, top: Fields) -> None:
     seen = dict.fromkeys(_RESERVED, "the collection's own devices and sockets")
     identifiers = {
         "memory.blocks": [block.id for block in definition.blocks],
+        "nvdimms": [nvdimm.id for nvdimm in definition.nvdimms],
         "disks": [disk.id for disk in definition.disks],
         "nics": [nic.id for nic in definition.nics],
         "consoles": [console.id for console in definition.consoles],
@@ -296,10 +300,12 @@ def _check_whole(definition: Definition, top: Fields) -> None:
         values = [getattr(nic, field_name) for nic in definition.nics if getattr(nic, field_name)]
         for value in sorted({value for value in values if values.count(value) > 1}):
             top.problems.append(f"nics: {field_name} {value} is given twice")
-    written = {disk.path for disk in definition.disks if not disk.read_only}
-    paths = [disk.path for disk in definition.disks]
+    images = [(disk.path, disk.read_only) for disk in definition.disks]
+    images += [(nvdimm.path, nvdimm.read_only) for nvdimm in definition.nvdimms]
+    written = {path for path, read_only in images if not read_only}
+    paths = [path for path, _read_only in images]
     for path in sorted(path for path in written if paths.count(path) > 1):
-        top.problems.append(f"disks: {path} is written by one disk and used by another")
+        top.problems.append(f"disks: {path} is written by one disk or NVDIMM and used by another")
     boot = [disk.boot_index for disk in definition.disks if disk.boot_index is not None]
     for index in sorted({index for index in boot if boot.count(index) > 1}):
         top.problems.append(f"disks: boot_index {index} is given twice")

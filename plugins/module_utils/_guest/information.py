@@ -107,6 +107,7 @@ async def _firmware(qmp: Qmp, pid: int, directories: list[str]) -> list[str] | N
 async def _ram_blocks(qmp: Qmp, pid: int, definition: Definition) -> list[dict[str, Any]]:
     """``map_sync`` is looked for only where it was asked for: the kernel walks all page tables to tell it."""
     persistent = {block.id for block in definition.blocks if block.pmem}
+    persistent |= {nvdimm.id for nvdimm in definition.nvdimms if nvdimm.pmem}
     found = []
     for block in await ram_blocks(qmp):
         address = block.pop("address")

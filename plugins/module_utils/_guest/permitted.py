@@ -212,7 +212,7 @@ def _device(value: str) -> str | None:
     if kind == "usb-host" or kind.startswith("vhost-vsock"):
         return "is something of the host that two QEMUs cannot hold at once"
     if kind in ("pc-dimm", "nvdimm", "virtio-mem-pci", "virtio-pmem-pci"):
-        return "adds memory beside the definition's: use memory.blocks"
+        return "adds memory beside the definition's: use memory.blocks or nvdimms"
     return None
 
 

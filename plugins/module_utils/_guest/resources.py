@@ -20,6 +20,7 @@ from .errors import Refused
 from .generations import living_generations, qemu_processes
 from .layout import layout
 from .nics import taps
+from .nvdimm_files import ensure_nvdimm
 from .paths import GuestPaths, guest_paths
 from .store import StoredGuest
 
@@ -45,7 +46,10 @@ def prepare(config: Config, guest: StoredGuest) -> None:
     make_directories(config, paths)
     if ensure_running_taps(config, paths):
         return
-    apply_present(plan_present(layout(definition), config.user, fresh=True), config.user)
+    plan = plan_present(layout(definition), config.user, fresh=True)
+    for nvdimm in definition.nvdimms:
+        ensure_nvdimm(nvdimm, config.user)
+    apply_present(plan, config.user)
     ensure_taps(config, definition)
 
 

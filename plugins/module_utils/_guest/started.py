@@ -17,7 +17,8 @@ from .._host.sockets import listening
 from .definition import Definition
 from .errors import HostmemError
 from .inventory import machine, mapped_file, ram_blocks
-from .layout import layout
+from .layout import PlacedBlock, layout
+from .nvdimm import Nvdimm
 from .qemu_process import QemuProcess
 from .qmp import Qmp, connect
 
@@ -69,24 +70,10 @@ async def verify_memory(qmp: Qmp, qemu: QemuProcess, definition: Definition) -> 
     for block in blocks:
         block["file"] = mapped_file(qemu.process.pid, block["address"])
     by_name = {block["name"]: block for block in blocks}
+    for nvdimm in definition.nvdimms:
+        problems += _nvdimm_problems(qemu.process.pid, nvdimm, by_name.get(nvdimm.id))
     for placed in layout(definition):
-        found = by_name.get(placed.block.id)
-        if found is None:
-            problems.append(f"RAMBlock {placed.block.id} is missing: the memory backend is not used")
-            continue
-        if found["offset"] != placed.offset or found["used"] != placed.block.size:
-            problems.append(
-                f"RAMBlock {placed.block.id} is at {found['offset']:#x}+{found['used']:#x}, not at {placed.offset:#x}+{placed.block.size:#x}"
-            )
-        if placed.block.page_size and found["page_size"] != placed.block.page_size:
-            problems.append(
-                f"RAMBlock {placed.block.id} has pages of {found['page_size']} bytes, not {placed.block.page_size}"
-            )
-        place = placed.path or placed.block.device
-        problems += _file_problems(place, placed.block.id, found["file"], placed.block.mmap == "shared")
-        if placed.block.pmem and "sf" not in mapping_flags(qemu.process.pid, found["address"]):
-            # QEMU only warns, on stderr, and maps without (util/mmap-alloc.c).
-            problems.append(f"RAMBlock {placed.block.id} is not mapped with MAP_SYNC")
+        problems += _block_problems(qemu.process.pid, placed, by_name.get(placed.block.id))
     if problems:
         raise HostmemError(
             f"QEMU laid guest {definition.name} out differently: " + "; ".join(problems) + ".",
@@ -94,6 +81,37 @@ async def verify_memory(qmp: Qmp, qemu: QemuProcess, definition: Definition) -> 
             cure="Report this with the definition and the output of hostmem info.",
         )
     return [{key: value for key, value in block.items() if key != "address"} for block in blocks]
+
+
+def _block_problems(pid: int, placed: PlacedBlock, found: dict[str, Any] | None) -> list[str]:
+    block = placed.block
+    if found is None:
+        return [f"RAMBlock {block.id} is missing: the memory backend is not used"]
+    problems = []
+    if found["offset"] != placed.offset or found["used"] != block.size:
+        problems.append(
+            f"RAMBlock {block.id} is at {found['offset']:#x}+{found['used']:#x}, not at {placed.offset:#x}+{block.size:#x}"
+        )
+    if block.page_size and found["page_size"] != block.page_size:
+        problems.append(f"RAMBlock {block.id} has pages of {found['page_size']} bytes, not {block.page_size}")
+    problems += _file_problems(placed.path or block.device, block.id, found["file"], block.mmap == "shared")
+    return problems + (_sync_problems(pid, found) if block.pmem else [])
+
+
+def _nvdimm_problems(pid: int, nvdimm: Nvdimm, found: dict[str, Any] | None) -> list[str]:
+    if found is None:
+        return [f"RAMBlock {nvdimm.id} is missing: the NVDIMM has no memory"]
+    problems = _file_problems(nvdimm.path, nvdimm.id, found["file"], True)
+    return problems + (_sync_problems(pid, found) if nvdimm.pmem else [])
+
+
+def _sync_problems(pid: int, block: dict[str, Any]) -> list[str]:
+    """QEMU only warns, on stderr, when there is no MAP_SYNC, and maps without (util/mmap-alloc.c)."""
+    return (
+        []
+        if "sf" in mapping_flags(pid, block["address"])
+        else [f"RAMBlock {block['name']} is not mapped with MAP_SYNC"]
+    )
 
 
 def _file_problems(path: str, name: str, mapped: Any, shared: bool) -> list[str]:

@@ -93,6 +93,14 @@ def test_layout_names_the_files() -> None:
         ("web1 | hostmem.qemu.memory_options", "size=262144k"),
         ("(web1 | hostmem.qemu.memory_objects) | length", 1),
         ("web1 | hostmem.qemu.numa_nodes", []),
+        (
+            "{'id': 'nv0', 'path': '/pm/a,b', 'size': '64M', 'pmem': true} | hostmem.qemu.nvdimm_object",
+            "memory-backend-file,id=nv0,size=67108864,share=on,mem-path=/pm/a,,b,align=2097152,pmem=on",
+        ),
+        (
+            "{'id': 'nv0', 'path': '/pm/a', 'size': '64M', 'label_size': '128K'} | hostmem.qemu.nvdimm_device",
+            "nvdimm,id=nvdimm-nv0,memdev=nv0,label-size=131072",
+        ),
         ("(disk | hostmem.qemu.disk_blockdev | from_json)['node-name']", "disk-d0"),
         ("disk | hostmem.qemu.disk_device", "virtio-blk-pci,id=d0,drive=disk-d0"),
         ("(nic | hostmem.qemu.nic_netdev).split(',')[:2]", ["tap", "id=net-n0"]),

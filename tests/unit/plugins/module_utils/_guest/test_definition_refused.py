@@ -17,6 +17,7 @@ from .definitions import MINIMAL, consoles, definition, disks, memory, nics, wit
 OURS = "is taken by the collection's own devices and sockets"
 
 DAX = {"backing": "dax", "directory": "/pm/web1"}
+NVDIMM = {"id": "nv0", "path": "/pm/web1.nv0", "size": "64M"}
 DEVDAX = {"backing": "dax", "device": "/dev/dax0.0"}
 
 TOP_LEVEL = [
@@ -186,6 +187,15 @@ MEMORY = [
     (memory({"numa_node": -1}), "memory.blocks[0].numa_node", "whole number"),
     (memory({"numa_node": 1}), "memory.blocks", "must number the blocks 0 to 0"),
     (memory({"share": True}), "memory.blocks[0].share", "is not known here"),
+    (definition(nvdimms=[{**NVDIMM, "size": "65M"}]), "nvdimms[0].size", "not a multiple of 2M"),
+    (definition(nvdimms=[without(NVDIMM, "size")]), "nvdimms[0].size", "is required"),
+    (definition(nvdimms=[without(NVDIMM, "path")]), "nvdimms[0].path", "is required"),
+    (definition(nvdimms=[{**NVDIMM, "label_size": "64K"}]), "nvdimms[0].label_size", "from 128K on"),
+    (definition(nvdimms=[{**NVDIMM, "label_size": "64M"}]), "nvdimms[0].label_size", "leaves nothing"),
+    (definition(nvdimms=[{**NVDIMM, "read_only": True, "pmem": True}]), "nvdimms[0].pmem", "nothing is written"),
+    (definition(nvdimms=[{**NVDIMM, "id": "ram0"}]), "nvdimms[0].id", "is taken by memory.blocks[0].id"),
+    (definition(nvdimms=[NVDIMM, {**NVDIMM, "id": "nv1"}]), "disks", "/pm/web1.nv0 is written by one"),
+    (definition(nvdimms=[{**NVDIMM, "share": True}]), "nvdimms[0].share", "is not known here"),
     (memory({}, {}), "memory.blocks[1].id", "'ram0' is taken by memory.blocks[0].id"),
     (memory({}, {"id": "ram1"}), "memory.blocks", "give each its numa_node"),
     (memory({"numa_node": 0}, {"id": "ram1"}), "memory.blocks", "give each its numa_node"),
