@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from support.engine import EngineHost
 from support.host import QEMU_TREES
 from support.materials import disk, disk_io, image
@@ -191,8 +193,14 @@ def test_persistent_bitmaps_go_along(host: EngineHost) -> None:
             assert nodes["a"].startswith("#block"), nodes  # another name than before
     with host.qmp("g") as qmp:
         disk_io(qmp, "d0", "write -P 0x33 4M 64k")
-        assert bitmaps_of(qmp)["a.1", "chain"]["count"] == (128 + 64) << 10
+        before = bitmaps_of(qmp)
+    assert before["a.1", "chain"]["count"] == (128 + 64) << 10
     assert_alive(page)
+    page.close()
+    host.one("stop", "g")
+    host.one("start", "g")
+    with host.qmp("g") as qmp:
+        assert bitmaps_of(qmp) == before
 
 
 def test_persistent_bitmaps_survive_a_failed_update(host: EngineHost) -> None:
@@ -274,6 +282,27 @@ def test_bitmap_that_did_not_arrive_is_told(host: EngineHost) -> None:
     with host.qmp("g") as qmp:
         assert list(bitmaps_of(qmp)) == [("a", "kept")]
     assert_alive(page)
+
+
+@pytest.mark.parametrize("step", ["migrating", "incoming", "handover", "continued"])
+def test_killed_updater(host: EngineHost, step: str) -> None:
+    """Whichever QEMU has the guest then, the limits and the bitmap are there."""
+    page = host.boot("g", disks=[disk(image(host, "a"))])
+    with host.qmp("g") as qmp:
+        set_limits(qmp, BACKEND, EVERYTHING)
+        add_bitmap(qmp, "chain", persistent=True)
+        disk_io(qmp, "d0", "write -P 0x11 0 256k")
+        bitmaps = bitmaps_of(qmp)
+    limits = limits_of(host)
+    host.install("11.1")
+    with host.at_step(step, "os.kill(os.getpid(), 9)"):
+        host.begin("update", "g").communicate()
+        host.wait_quiet()
+    for _again in range(2):
+        assert limits_of(host) == limits
+        with host.qmp("g") as qmp:
+            assert bitmaps_of(qmp) == bitmaps
+        assert_sound(host, "g", page)
 
 
 # --- exports
