@@ -224,7 +224,8 @@ def _warnings(situation: Situation, after: Outcome, reboot: bool) -> list[str]:
     size = format_size(plan.wish.page_size)
     found = list(plan.problems)
     if after.short(plan):
-        found.append(str(shortfall(plan, after)))
+        error = shortfall(plan, after)
+        found.append(error.message if reboot else str(error))
     if reboot:
         found.append(f"Only a reboot of this host can give the huge pages of {size} that are missing.")
     for item in situation.conflicts:
