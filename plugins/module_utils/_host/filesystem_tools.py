@@ -128,6 +128,10 @@ def make_file_system(device: str, kind: str, new_uuid: str, reflink: bool = Fals
     :raises HostmemError: the program is missing or failed.
     """
     program = required(f"mkfs.{kind}")
+    # What another format left at the end of the device, such as a second partition table, would be seen beside the file system.
+    done = run([required("wipefs"), "--all", "--force", device])
+    if done.returncode:
+        raise HostmemError(f"What is on {device} cannot be erased.", cause=done.stderr.strip())
     text = ""
     for arguments in mkfs_arguments(kind, new_uuid, reflink, os.sysconf("SC_PAGE_SIZE")):
         done = run([program, *arguments, device])
@@ -150,3 +154,13 @@ def mkfs_arguments(kind: str, new_uuid: str, reflink: bool, block_size: int) -> 
     # below 1 GiB the log, 64 MiB at least, does not fit into the many that mkfs.xfs makes of a device with a stripe unit.
     stripe = f"su={_STRIPE},sw=1"
     return [[*base, "-d", layout] for layout in (f"{stripe},agcount=4", stripe, f"{stripe},agcount=2")] + [base]
+
+
+def wait_for_udev(path: str) -> bool:
+    """Let udev see a new file system, and wait up to 20 s for a name that it makes of it; True when it is there."""
+    if os.path.exists(path):
+        return True
+    udevadm = required("udevadm")
+    run([udevadm, "trigger", "--action=change", "--subsystem-match=block"])
+    run([udevadm, "settle", "--timeout=20", f"--exit-if-exists={path}"])
+    return os.path.exists(path)

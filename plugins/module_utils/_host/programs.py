@@ -80,6 +80,7 @@ _PACKAGES: dict[str, tuple[str, str, str, str]] = {
     "lsblk": ("util-linux", "util-linux-core", "util-linux", "util-linux"),
     "ndctl": ("ndctl", "ndctl", "ndctl", "ndctl"),
     "daxctl": ("daxctl", "daxctl", "ndctl", "ndctl"),
+    "udevadm": ("udev", "systemd-udev", "udev", "systemd"),
     "ip": ("iproute2", "iproute", "iproute2", "iproute2"),
 }
 _LIKE = {

@@ -25,6 +25,7 @@ from .._host.pmem import (
 )
 from .namespace_checks import (
     MODES,
+    SMALLEST,
     check_free_to_destroy,
     check_region,
     check_size,
@@ -207,7 +208,7 @@ def _plan_new(wish: Wish, region: Region) -> Plan:
     if not region.labels:
         return _plan_undivided(wish, region)
     room = _room(region, None)
-    if room < step_of(region, wish.align) or (wish.size or 0) > room:
+    if region.namespaces and (room < SMALLEST or (wish.size or 0) > room):
         given_up = [item for item in region.namespaces if is_named(item, wish.destroy)]
         if given_up:
             return _plan_rebuild(wish, region, given_up[0])
