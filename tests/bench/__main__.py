@@ -18,7 +18,7 @@ from typing import Any
 
 from support.host import Host
 
-from . import many_guests, one_guest
+from . import many_guests, one_guest, prealloc
 from .machine import available_mib, describe, load
 from .report import markdown, write_docs
 
@@ -26,6 +26,8 @@ SIZES = (256, 4096)
 # Pairs with one guest; rounds by number of guests.
 FULL = (40, {10: 12, 50: 8})
 QUICK = (3, {10: 1})
+# Pairs that fill a RAM file, for each page size and number of threads.
+FILLS = {False: 6, True: 1}
 RESERVE_MIB = 1024
 
 
@@ -37,12 +39,14 @@ def main() -> int:
         pairs = options.pairs
     _demand_memory(max(rounds))
     raw: dict[str, Any] = {"schema": 1, "machine": describe([one_guest.OLD, one_guest.NEW]), "load": load()}
-    raw.update(seed=options.seed, started=time.strftime("%Y-%m-%d %H:%M"), one_guest=[], many_guests=[])
+    raw.update(seed=options.seed, started=time.strftime("%Y-%m-%d %H:%M"), one_guest=[], many_guests=[], prealloc=[])
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="hostmem-bench.") as directory:
         host = Host(Path(directory))
         try:
             _run(host, raw, pairs, rounds, random.Random(options.seed))
+            _say(f"prealloc: {FILLS[options.quick]} pairs each")
+            raw["prealloc"] = prealloc.prealloc(FILLS[options.quick], random.Random(options.seed))
         finally:
             host.clean()
     raw["minutes"] = (time.monotonic() - began) / 60

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .tables import many_guests_tables, one_guest_tables, verdicts
+from .tables import many_guests_tables, one_guest_tables, prealloc_table, prealloc_verdicts, verdicts
 
 BEGIN = "<!-- figures: written by script/bench --write-docs -->"
 END = "<!-- end of figures -->"
@@ -19,11 +19,13 @@ def markdown(raw: dict[str, Any]) -> str:
     """The report as Markdown: machine, tables, verdicts."""
     machine = "\n".join(f"* {key}: {value}" for key, value in raw["machine"].items())
     took = f"* This run: {raw['started']}, {raw['minutes']:.0f} minutes, load before it {raw['load']:.2f}"
-    lines = verdicts(raw["one_guest"], raw["many_guests"])
+    lines = verdicts(raw["one_guest"], raw["many_guests"]) + prealloc_verdicts(raw["prealloc"])
     parts = ["### Machine", f"{machine}\n{took}", "### One guest", one_guest_tables(raw["one_guest"])]
     if raw["many_guests"]:
         parallel = raw["many_guests"][0]["parallel"]
         parts += [f"### Many guests of 64 MiB, {parallel} at once", many_guests_tables(raw["many_guests"])]
+    if raw["prealloc"]:
+        parts += ["### Prealloc", prealloc_table(raw["prealloc"])]
     parts += ["### Verdicts", "\n".join(f"* {line}" for line in lines)]
     return "\n\n".join(parts) + "\n"
 

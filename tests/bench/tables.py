@@ -15,11 +15,15 @@ from .figures import Bound, bounded, spread
 from .many_guests import ManyGuests
 from .measure import Sample
 from .one_guest import OneGuest, Pair
+from .prealloc import Filling
 
 # What the project promises: the bound of one of the two is kept.
 RATIO = 1.1
 DIFFERENCE_MS = 5.0
 PER_GUEST_MS = 150.0
+SPEED = 0.9
+
+_PAGES = {4096: "4 KiB", 2 << 20: "2 MiB", 1 << 30: "1 GiB"}
 
 _TITLES = {"bare": "bare script", "ours": "`hostmem update`", "runtime": "`hostmem update`", "playbook": "playbook"}
 
@@ -80,6 +84,41 @@ def many_guests_tables(results: Sequence[ManyGuests]) -> str:
             _table(["guests", "by", "pause, ms: median", "quartiles", "95 of 100", "longest", "n"], pauses),
         )
     )
+
+
+def prealloc_table(results: Sequence[Filling]) -> str:
+    """How fast RAM files are filled."""
+    rows = []
+    for result in results:
+        seconds = {role: [pair[role] for pair in result["pairs"]] for role in ("qemu", "ours")}
+        speed = bounded([pair["qemu"] / pair["ours"] for pair in result["pairs"]])
+        rows.append(
+            [
+                _size(result["size"] >> 20),
+                _PAGES.get(result["page_size"], str(result["page_size"])),
+                str(result["threads"]),
+                *(_number(statistics.median(seconds[role]), 2) for role in ("qemu", "ours")),
+                _bound(speed, 2),
+                _coverage(speed),
+                str(len(result["pairs"])),
+            ]
+        )
+    heads = ["memory", "pages", "threads", "QEMU, s", "ours, s", "our speed to QEMU's, in pairs", "coverage", "pairs"]
+    return _table(heads, rows)
+
+
+def prealloc_verdicts(results: Sequence[Filling]) -> list[str]:
+    """One line for each number of threads on huge pages."""
+    lines = []
+    for result in results:
+        if result["page_size"] > 4096:
+            speed = bounded([pair["qemu"] / pair["ours"] for pair in result["pairs"]])
+            pages = _PAGES.get(result["page_size"], str(result["page_size"]))
+            lines.append(
+                f"{_word(speed['median'] >= SPEED)}: {_size(result['size'] >> 20)} in pages of {pages} with {result['threads']} threads"
+                f" are filled at {speed['median']:.2f} times QEMU's speed (promised {SPEED})"
+            )
+    return lines
 
 
 def verdicts(ones: Sequence[OneGuest], many: Sequence[ManyGuests]) -> list[str]:

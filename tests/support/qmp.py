@@ -15,9 +15,10 @@ from typing import Any
 class QmpSession:
     """A bare QMP client, independent of the runtime's: blocking, one JSON a line."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, timeout: float = 30.0) -> None:
+        """Each answer has ``timeout`` seconds."""
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(30)
+        self._socket.settimeout(timeout)
         self._socket.connect(str(path))
         self._file = self._socket.makefile("rwb")
         self.greeting = json.loads(self._file.readline())
