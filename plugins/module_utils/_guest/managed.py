@@ -20,11 +20,8 @@ from .live_update import UpdateOptions
 from .paths import guest_paths
 from .resources import make_directories
 from .store import load_guest
-from .systemd import is_active, systemctl, wait_for_reloads
+from .systemd import is_active, systemctl
 from .verbs import Result, each, failure, in_order, would
-
-# Seconds; a guest that waits for its turn among many live updates counts as reloading, too.
-RELOAD_WAIT = 600.0
 
 
 def start_guests(config: Config, names: Sequence[str], check: bool) -> list[Result]:
@@ -44,8 +41,6 @@ def _change(
     wanted = [item["guest"] for item in known if item["ok"] and item["changed"]]
     if check or not wanted:
         return known
-    if verb == "stop":
-        wait_for_reloads(wanted, RELOAD_WAIT)
     return in_order(
         names, [item for item in known if item["guest"] not in wanted] + _ask(config, wanted, verb, options)
     )
@@ -58,7 +53,7 @@ def update_guests(config: Config, names: Sequence[str], options: UpdateOptions) 
     return in_order(
         names,
         [item for item in known if not item["ok"]]
-        + (_ask(config, wanted, "reload", asdict(options)) if wanted else []),
+        + (_ask(config, wanted, "update", asdict(options)) if wanted else []),
     )
 
 
@@ -69,24 +64,35 @@ def _running(config: Config, name: str) -> dict[str, Any]:
     return {}
 
 
-def _ask(config: Config, names: Sequence[str], verb: str, options: dict[str, Any]) -> list[Result]:
-    """Leave a numbered request, run systemctl, collect the answers with that number."""
+def _ask(config: Config, names: Sequence[str], line: str, options: dict[str, Any]) -> list[Result]:
+    """Leave a numbered request for this line of the units, run systemctl, collect the answers with that number."""
     token = os.urandom(16).hex()
     for name in names:
         make_directories(config, guest_paths(config, name))
     # The directories are the unprivileged user's: root writes nothing in them.
-    run_as(config.user, lambda: _leave_requests(config, names, {"token": token, "options": options}))
+    run_as(config.user, lambda: _leave_requests(config, names, {"token": token, "line": line, "options": options}))
     try:
-        systemctl(verb, names)
+        systemctl("reload" if line == "update" else line, names)
         trouble = None
     except HostmemError as error:
         trouble = error
-    return [_answer(config, name, token, trouble) for name in names]
+    results = [_answer(config, name, token, trouble) for name in names]
+    if trouble:
+        run_as(config.user, lambda: _take_back_requests(config, names, token))
+    return results
 
 
 def _leave_requests(config: Config, names: Sequence[str], request: dict[str, Any]) -> bool:
     for name in names:
         write_json(guest_paths(config, name).request, request)
+    return True
+
+
+def _take_back_requests(config: Config, names: Sequence[str], token: str) -> bool:
+    """Those that no unit has taken, so that none takes them later."""
+    for name in names:
+        if _request(config, name).get("token") == token:
+            remove_file(guest_paths(config, name).request)
     return True
 
 
@@ -102,15 +108,24 @@ def _answer(config: Config, name: str, token: str, trouble: Any) -> Result:
     )
 
 
-def take_request(config: Config, name: str) -> dict[str, Any]:
-    """In the unit: the request this run answers; empty when somebody called systemctl directly. It counts once."""
-    paths = guest_paths(config, name)
+def _request(config: Config, name: str) -> dict[str, Any]:
     try:
-        request = read_json(paths.request)
+        request = read_json(guest_paths(config, name).request)
     except ValueError:
         request = None
-    remove_file(paths.request)
     return request if isinstance(request, dict) else {}
+
+
+def take_request(config: Config, name: str, line: str) -> dict[str, Any]:
+    """In the unit: what was asked for, taken away; empty when somebody called systemctl himself.
+
+    An update that begins leaves the request of a stop that waits for its end. Nothing else waits: an older one is void.
+    """
+    request = _request(config, name)
+    asked = request.get("line") == line
+    if asked or line != "update":
+        remove_file(guest_paths(config, name).request)
+    return request if asked else {}
 
 
 def leave_result(config: Config, name: str, request: dict[str, Any], result: Result) -> None:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 from .._host.programs import run
@@ -32,16 +31,18 @@ def systemctl(verb: str, guests: Sequence[str]) -> None:
 
 def is_active(guest: str) -> bool:
     """True while systemd holds the guest's unit for active (or reloading)."""
-    done = run(["systemctl", "show", "--property=ActiveState", "--value", unit_name(guest)])
-    return done.stdout.strip() in ("active", "reloading", "activating")
+    return _active_state(guest) in ("active", "reloading", "activating")
 
 
-def wait_for_reloads(guests: Sequence[str], wait: float) -> None:
-    """Wait until none of the guests' units reloads, at most ``wait`` seconds.
+def is_reloading(guest: str) -> bool:
+    """True while the reload of the guest's unit is under way, also when it is to be stopped afterwards."""
+    return _active_state(guest) == "reloading"
 
-    systemd would cut a reload off for a stop: it kills QEMU then instead of running ExecStop, which powers the guest down.
-    """
-    deadline = time.monotonic() + wait
-    words = ["systemctl", "show", "--property=ActiveState", "--value", *(unit_name(guest) for guest in guests)]
-    while "reloading" in run(words).stdout.split() and time.monotonic() < deadline:
-        time.sleep(0.1)
+
+def end_reload_program(guest: str) -> None:
+    """SIGTERM to the program of the reload that runs now, if one does."""
+    run(["systemctl", "kill", "--kill-whom=control", unit_name(guest)])
+
+
+def _active_state(guest: str) -> str:
+    return run(["systemctl", "show", "--property=ActiveState", "--value", unit_name(guest)]).stdout.strip()

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The lines of hostmem-guest@.service. Those marked + in the unit run as root, the others as QEMU's user, in its sandbox."""
+"""The lines of hostmem-guest@.service. Those marked + in the unit run as root, the others as QEMU's user, in its sandbox.
+
+Only ``settle`` is a line of hostmem-updates@.service, which runs as root.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +23,11 @@ from .live_update import UpdateOptions, update
 from .managed import last_failed, leave_result, take_request
 from .paths import guest_paths
 from .recovery import recover
+from .settle import settle
 from .verbs import Result, ensure_guest_taps, failure, hangs, prepare_guest, release_guest
 from .watchdog import Watchdog
 
-LINES = ("prepare", "taps", "start", "update", "recover", "stop", "release")
+LINES = ("prepare", "taps", "start", "update", "recover", "settle", "stop", "release")
 
 
 def run_line(config: Config, line: str, name: str, timeout: float) -> Result:
@@ -35,11 +39,13 @@ def run_line(config: Config, line: str, name: str, timeout: float) -> Result:
         return _prepare(config, name)
     if line == "taps":
         return _plain(name, lambda: ensure_guest_taps(config, name))
+    if line == "settle":
+        return _plain(name, lambda: settle(config, name))
     if line == "release":
         return _plain(name, lambda: release_guest(config, name))
     if line == "recover":
         return _recover(config, name)
-    request = take_request(config, name)
+    request = take_request(config, name, line)
     options = UpdateOptions(**request.get("options", {})) if line == "update" else UpdateOptions()
     works = {
         "start": lambda: start(config, name),
@@ -68,7 +74,7 @@ def _prepare(config: Config, name: str) -> Result:
 
 
 def _answer_request(config: Config, name: str, result: Result) -> bool:
-    leave_result(config, name, take_request(config, name), result)
+    leave_result(config, name, take_request(config, name, "start"), result)
     return True
 
 
