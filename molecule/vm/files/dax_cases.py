@@ -4,25 +4,28 @@
 
 """What persistent memory and DAX really do on this host, held against what the engine promises of them.
 
-    dax_cases.py MODULE_UTILS REGION [PART_OF_A_NAME]
+    PYTHONPATH=DIRECTORY dax_cases.py REGION [PART_OF_A_NAME]
 
-MODULE_UTILS is a copy of plugins/module_utils; REGION, such as region0, has a label area and LOSES ALL IT HOLDS.
+DIRECTORY has plugins/module_utils as ansible_collections/hostmem/qemu/plugins/module_utils; REGION, such as region0, has a label area and
+LOSES ALL IT HOLDS.
 One line for each case, then ``N passed, N failed``. Needs root, systemd, ndctl, xfsprogs, e2fsprogs, util-linux with fdisk.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import mmap
 import os
 import subprocess
 import sys
 import time
 import traceback
-import types
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from ansible_collections.hostmem.qemu.plugins.module_utils._host import dax, devdax, pmem
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import HostmemError
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory import dax_mounts, namespaces
 
 MIB = 1 << 20
 POINT = "/mnt/hostmem-dax"
@@ -30,24 +33,6 @@ OTHER_POINT = "/mnt/hostmem-dax2"
 LOOP_FILE = "/var/tmp/hostmem-dax.img"
 CASES: list[Callable[[], None]] = []
 REGION = ""
-
-
-def load(directory: str) -> None:
-    """The engine as the package ``engine``, from wherever it lies."""
-    package = types.ModuleType("engine")
-    package.__path__ = [os.path.abspath(directory)]
-    sys.modules["engine"] = package
-    for name in (
-        "_host.dax",
-        "_host.devdax",
-        "_host.errors",
-        "_host.filesystem_tools",
-        "_host.mounts",
-        "_host.pmem",
-
-        "_memory.namespaces",
-    ):
-        globals()[name.split(".")[-1]] = importlib.import_module(f"engine.{name}")
 
 
 def case(function: Callable[[], None]) -> Callable[[], None]:
@@ -77,7 +62,7 @@ def refused(*texts: str) -> Iterator[None]:
     """The block must fail with an error that has all these texts, and a cause and a cure."""
     try:
         yield
-    except errors.HostmemError as error:
+    except HostmemError as error:
         said = str(error)
         for text in texts:
             true(text in said, f"no {text!r} in: {said}")
@@ -125,6 +110,11 @@ def wipe() -> None:
         if item.device and os.path.exists(f"/dev/{item.device}") and item.mode != "devdax":
             sh(f"wipefs -qaf /dev/{item.device}")
         sh(f"ndctl destroy-namespace -f {item.dev}")
+
+
+def clear(path: str) -> None:
+    """Nothing in the block device that anybody would recognise."""
+    sh(f"wipefs -qaf {path}; udevadm settle")
 
 
 def zero(path: str) -> None:
@@ -212,7 +202,7 @@ def map_and_size_are_changed_in_place() -> None:
 
 @case
 def namespace_with_a_file_system_is_neither_changed_nor_destroyed() -> None:
-    path = device(size=64 * MIB)
+    path = device(size=32 * MIB)
     zero(path)
     sh(f"mkfs.ext4 -q -F {path}")
     for told in ("", "ram1", path):
@@ -220,7 +210,7 @@ def namespace_with_a_file_system_is_neither_changed_nor_destroyed() -> None:
             namespaces.plan_present(wish(size=128 * MIB, destroy=told))
         with refused("ext4", "holds data"):
             namespaces.plan_absent(wish(destroy=told))
-    same(namespaces.plan_present(wish(size=64 * MIB)).changed, False)
+    same(namespaces.plan_present(wish(size=32 * MIB)).changed, False)
     plan = namespaces.plan_absent(wish(destroy="ram0"))
     same(plan.action, "destroy")
     same(namespaces.apply(plan), None)
@@ -229,11 +219,11 @@ def namespace_with_a_file_system_is_neither_changed_nor_destroyed() -> None:
 
 @case
 def namespace_without_a_signature_holds_data_too() -> None:
-    path = device(size=64 * MIB)
+    path = device(size=32 * MIB)
     zero(path)
     same(namespaces.content(region().namespaces[0]), "")
     with open(path, "r+b", buffering=0) as file:
-        file.seek(30 * MIB)
+        file.seek(15 * MIB)
         file.write(b"guest" * 200_000)
     with refused("not zero"):
         namespaces.plan_absent(wish())
@@ -257,7 +247,7 @@ def devdax_with_content_is_kept() -> None:
 
 @case
 def partitions_are_data() -> None:
-    path = device(size=64 * MIB)
+    path = device(size=32 * MIB)
     zero(path)
     sh(f"printf 'label: gpt\\nstart=2MiB\\n' | sfdisk -q {path}")
     with refused("gpt"):
@@ -268,12 +258,10 @@ def partitions_are_data() -> None:
 @case
 def used_namespace_is_kept_whatever_was_named() -> None:
     path = device(size=64 * MIB)
-    with open(path, "rb"):
-        # Our own process does not count, another one does.
-        with subprocess.Popen(["sleep", "60"], stdin=open(path, "rb")) as other:
-            with refused("is in use", str(other.pid)):
-                namespaces.plan_absent(wish(destroy="ram0"))
-            other.kill()
+    with open(path, "rb") as opened, subprocess.Popen(["sleep", "60"], stdin=opened) as other:
+        with refused("is in use", str(other.pid)):
+            namespaces.plan_absent(wish(destroy="ram0"))
+        other.kill()
     made = present(name="dev0", mode="devdax", size=64 * MIB)
     code = f"import mmap,os,time; d=os.open('/dev/{made.device}',2); m=mmap.mmap(d,2<<20,flags=1); os.close(d); print('x',flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
@@ -311,11 +299,352 @@ def whole_region_and_unknown_names() -> None:
         namespaces.plan_present(wish(region="region77"))
 
 
+# Mounts
+
+
+def mount_wish(path: str, **changes: Any) -> Any:
+    values = {"point": POINT, "device": path, "type": "ext4", "dax": "always", "options": (), "persistent": True}
+    return dax_mounts.Wish(**{**values, "reflink": False, "destroy": "", "device_timeout": 300, **changes})
+
+
+def mounted(path: str, **changes: Any) -> Any:
+    """Mount; a second time changes nothing, and the plan said before what came."""
+    plan = dax_mounts.plan_mount(mount_wish(path, **changes))
+    done = dax_mounts.apply_mount(plan)
+    again = dax_mounts.plan_mount(mount_wish(path, **changes))
+    same(again.changed, False)
+    same(again.diff()["before"], again.diff()["after"])
+    same(again.diff()["before"], plan.diff()["after"])
+    return done
+
+
+def take_back(point: str) -> None:
+    dax_mounts.apply_mount(dax_mounts.plan_unmount(point))
+
+
+def loop_device() -> str:
+    sh(f"truncate -s 400M {LOOP_FILE}")
+    return sh(f"losetup --find --show {LOOP_FILE}")
+
+
+def huge_faults(path: str) -> tuple[int, int]:
+    """Write to each page of a file that is mapped as QEMU maps it; the kernel's huge and small faults (tracepoints of fs_dax)."""
+    tracing = "/sys/kernel/tracing"
+    sh(f"mountpoint -q {tracing} || mount -t tracefs tracefs {tracing}")
+    events = [f"{tracing}/events/fs_dax/{name}/enable" for name in ("dax_pmd_fault_done", "dax_pte_fault_done")]
+    sh(f"echo 16000 > {tracing}/buffer_size_kb; echo > {tracing}/trace")
+    for event in events:
+        sh(f"echo 1 > {event}")
+    try:
+        with open(path, "r+b", buffering=0) as file:  # noqa: SIM117
+            with mmap.mmap(file.fileno(), 0, flags=mmap.MAP_SHARED) as mapping:
+                for start in range(0, len(mapping), mmap.PAGESIZE):
+                    mapping[start] = 1
+    finally:
+        for event in events:
+            sh(f"echo 0 > {event}")
+    lines = sh(f"cat {tracing}/trace").split("\n")
+    huge = sum("dax_pmd_fault_done" in line and "FALLBACK" not in line for line in lines)
+    return huge, sum("dax_pte_fault_done" in line for line in lines)
+
+
+def check_mounted(path: str, kind: str, done: Any) -> None:
+    result = dax_mounts.described(done, False)
+    same((result["fstype"], result["dax_files"], result["map_sync"]), (kind, True, True))
+    same((result["block_size"], result["guard"], result["huge_page_share_aligned"]), (4096, "immutable", 1.0))
+    true("dax=always" in result["options"], "dax=always in mountinfo")
+    same(sh(f"systemctl is-enabled {result['unit']}"), "enabled")
+    same(sh(f"systemctl is-active {result['unit']}"), "active")
+    same(sh(f"findmnt -no SOURCE {POINT}"), path)
+    timeout = sh(
+        'systemctl show -p JobRunningTimeoutUSec "$(systemd-escape -p --suffix=device '
+        f'/dev/disk/by-uuid/{result["uuid"]})"'
+    )
+    same(timeout, "JobRunningTimeoutUSec=5min")
+    ram = f"{POINT}/ram"
+    got = dax.allocate_aligned(ram, 64 * MIB)
+    same((got.share, dax.huge_page_share(ram), dax.is_dax_file(ram), dax.map_sync_works(ram)), (1.0, 1.0, True, True))
+    same(huge_faults(ram), (32, 0))
+
+
+@case
+def ext4_is_made_mounted_and_proved() -> None:
+    path = device(size=384 * MIB)
+    clear(path)
+    done = mounted(path)
+    check_mounted(path, "ext4", done)
+    same(dax_mounts.described(done, False)["huge_page_share"], 1.0)
+
+
+@case
+def xfs_is_made_mounted_and_proved() -> None:
+    path = device(size=384 * MIB, destroy="ram0")
+    clear(path)
+    done = mounted(path, type="xfs", options=("noatime",))
+    check_mounted(path, "xfs", done)
+    true("reflink=0" in sh(f"xfs_info {POINT}"), "no reflink")
+
+
+@case
+def files_without_room_for_a_stripe_are_laid_out_by_hand() -> None:
+    path = device(size=384 * MIB)
+    clear(path)
+    for kind, command in (("ext4", "mkfs.ext4 -q -F -b 4096"), ("xfs", "mkfs.xfs -q -f -m reflink=0")):
+        sh(f"{command} {path}")
+        mounted(path, type=kind)
+        natural = f"{POINT}/natural"
+        sh(f"fallocate -l 32M {natural}")
+        share = dax.huge_page_share(natural)
+        huge, small = huge_faults(natural)
+        same((huge, small == 0), (round(16 * share), share == 1.0))
+        ram = f"{POINT}/ram"
+        same(dax.allocate_aligned(ram, 32 * MIB).share, 1.0)
+        same(huge_faults(ram), (16, 0))
+        same(os.stat(ram).st_size, 32 * MIB)
+        take_back(POINT)
+
+
+@case
+def full_file_system_gives_back_what_it_had() -> None:
+    path = device(size=64 * MIB)
+    clear(path)
+    mounted(path)
+    free = os.statvfs(POINT).f_bavail
+    try:
+        dax.allocate_aligned(f"{POINT}/ram", 1 << 30)
+    except OSError as error:
+        same(error.errno, 28)
+    os.unlink(f"{POINT}/ram")
+    true(abs(os.statvfs(POINT).f_bavail - free) < 16, "blocks given back")
+
+
+@case
+def devices_without_dax_are_refused_by_their_kind() -> None:
+    present(size=64 * MIB)
+    namespaces.apply(namespaces.plan_absent(wish(destroy="ram0")))
+    for mode, text in (("raw", "without struct pages"), ("sector", "translation table")):
+        sh(f"ndctl create-namespace -r {REGION} -m {mode} -s 64M")
+        found = region().namespaces[0]
+        for kind in ("ext4", "xfs"):
+            with refused(text, "pmem_namespace", found.dev):
+                dax_mounts.plan_mount(mount_wish(f"/dev/{found.device}", type=kind))
+        sh(f"ndctl destroy-namespace -f {found.dev}")
+    with refused("loop device", "queue/dax"):
+        dax_mounts.plan_mount(mount_wish(loop_device()))
+    with refused("no block device"):
+        dax_mounts.plan_mount(mount_wish(LOOP_FILE))
+    with refused("There is no device"):
+        dax_mounts.plan_mount(mount_wish("/dev/pmem77"))
+    made = present(name="dev0", mode="devdax", size=64 * MIB)
+    with refused("no block device", "backing"):
+        dax_mounts.plan_mount(mount_wish(f"/dev/{made.device}"))
+    true(not os.path.exists(POINT), "nothing was made")
+
+
+@case
+def blocks_of_1_kib_are_refused() -> None:
+    path = device(size=384 * MIB)
+    clear(path)
+    for kind, command in (("ext4", "mkfs.ext4 -q -F -b 1024"), ("xfs", "mkfs.xfs -q -f -b size=1024 -m reflink=0")):
+        sh(f"{command} {path}")
+        with refused("1K", "destroy_data"):
+            dax_mounts.plan_mount(mount_wish(path, type=kind))
+        done = mounted(path, type=kind, destroy=path)
+        same(dax_mounts.described(done, False)["block_size"], 4096)
+        take_back(POINT)
+
+
+@case
+def reflink_with_dax_on_a_device_and_in_a_partition() -> None:
+    path = device(size=448 * MIB)
+    clear(path)
+    mounted(path, type="xfs", reflink=True)
+    true("reflink=1" in sh(f"xfs_info {POINT}"), "reflink")
+    take_back(POINT)
+    sh(f"wipefs -qaf {path}; printf 'label: gpt\\nstart=2MiB\\n' | sfdisk -q {path}; udevadm settle")
+    partition = f"{path}p1"
+    sh(f"mkfs.xfs -q -f -m reflink=1 {partition}")
+    with refused("reflink", "partition"):
+        dax_mounts.plan_mount(mount_wish(partition, type="xfs"))
+    said = sh(f"mkdir -p {OTHER_POINT}; mount -o dax=always {partition} {OTHER_POINT} 2>&1; echo rc $?")
+    true("rc 32" in said, f"the kernel says so, too: {said}")
+    sh(f"rmdir {OTHER_POINT}")
+    done = mounted(partition, type="xfs", destroy=partition)
+    same(dax_mounts.described(done, False)["huge_page_share_aligned"], 1.0)
+    take_back(POINT)
+
+
+@case
+def partition_that_begins_amiss_is_made_good_by_the_files() -> None:
+    path = device(size=128 * MIB)
+    clear(path)
+    sh(f"printf 'label: gpt\\nstart=1MiB\\n' | sfdisk -q {path}; udevadm settle")
+    done = mounted(f"{path}p1")
+    result = dax_mounts.described(done, False)
+    same((result["huge_page_share"], result["huge_page_share_aligned"]), (0.0, 1.0))
+    true("laid out" in dax_mounts.warnings(done)[0], "a warning")
+    ram = f"{POINT}/ram"
+    same(dax.allocate_aligned(ram, 16 * MIB).share, 1.0)
+    same(huge_faults(ram), (8, 0))
+
+
+@case
+def xfs_that_turns_dax_off_silently_is_an_error_and_taken_back() -> None:
+    loop = loop_device()
+    plan = dax_mounts.plan_mount(mount_wish(loop, type="xfs", dax="never"))
+    # As if the device had said that it has DAX.
+    with refused("dax=never", "MAP_SYNC is refused", "Turning off DAX", "fsdax namespace"):
+        dax_mounts.apply_mount(dax_mounts._with(plan, wish=mount_wish(loop, type="xfs")))
+    true(not os.path.exists(POINT), "the mount and its directory are taken back")
+
+
+@case
+def ext4_that_fails_loudly_is_explained_and_taken_back() -> None:
+    loop = loop_device()
+    plan = dax_mounts.plan_mount(mount_wish(loop, dax="never"))
+    with refused("DAX unsupported by block device", "fsdax namespace"):
+        dax_mounts.apply_mount(dax_mounts._with(plan, wish=mount_wish(loop)))
+    true(not os.path.exists(POINT), "the directory is taken back")
+    path = device(size=64 * MIB)
+    clear(path)
+    with refused("data=journal"):
+        mounted(path, options=("data=journal",))
+    sh(f"mkfs.ext4 -q -F -b 4096 -O inline_data {path}")
+    with refused("inline_data"):
+        dax_mounts.plan_mount(mount_wish(path))
+
+
+@case
+def mount_in_use_is_neither_changed_nor_taken_away() -> None:
+    path = device(size=64 * MIB)
+    clear(path)
+    mounted(path)
+    sh(f"fallocate -l 4M {POINT}/ram")
+    code = f"import mmap,time; f=open('{POINT}/ram','r+b'); m=mmap.mmap(f.fileno(),0); f.close(); print(1,flush=True); time.sleep(99)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as guest:
+        guest.stdout.readline()
+        with refused("in use", str(guest.pid), "maps"):
+            dax_mounts.plan_unmount(POINT)
+        with refused("in use", str(guest.pid), "dax=always, wanted is dax=inode"):
+            dax_mounts.plan_mount(mount_wish(path, dax="inode"))
+        same(dax_mounts.plan_mount(mount_wish(path)).changed, False)
+        guest.kill()
+    # The kernel refuses a remount of it.
+    true("rc 32" in sh(f"mount -o remount,dax=inode {POINT} 2>&1; echo rc $?"), "remount")
+    mounted(path, dax="inode")
+    true(os.path.exists(f"{POINT}/ram"), "the file is still there")
+    take_back(POINT)
+    true(not os.path.exists(POINT), "the directory is gone")
+
+
+@case
+def dax_of_each_file_and_none() -> None:
+    path = device(size=64 * MIB)
+    clear(path)
+    for kind in ("ext4",):
+        done = mounted(path, type=kind, dax="inode")
+        same((done.found.dax, done.found.map_sync), (True, True))
+        with open(f"{POINT}/plain", "wb") as file:
+            file.truncate(4096)
+        same(dax.is_dax_file(f"{POINT}/plain"), False)
+        open(f"{POINT}/flagged", "wb").close()
+        dax.ask_for_dax(f"{POINT}/flagged")
+        same(dax.is_dax_file(f"{POINT}/flagged"), True)
+        done = mounted(path, type=kind, dax="never")
+        same((done.found.dax, done.found.map_sync, dax.is_dax_file(f"{POINT}/flagged")), (False, False, False))
+
+
+@case
+def no_file_system_over_data() -> None:
+    path = device(size=384 * MIB)
+    clear(path)
+    sh(f"mkfs.xfs -q -f -m reflink=0 {path}")
+    for told in ("", "/dev/pmem77", "ram0"):
+        with refused("holds xfs", "destroy_data"):
+            dax_mounts.plan_mount(mount_wish(path, destroy=told))
+    mounted(path, type="xfs")
+    with open(f"{POINT}/kept", "w", encoding="ascii") as file:
+        file.write("kept")
+    mounted(path, type="xfs", destroy=path)
+    true(os.path.exists(f"{POINT}/kept"), "a file system that fits is kept, whatever is named")
+    take_back(POINT)
+    sh(f"wipefs -qaf {path}; mkswap -q {path}")
+    with refused("swap"):
+        dax_mounts.plan_mount(mount_wish(path))
+    mounted(path, destroy=path)
+    with refused("in use"):
+        dax_mounts.plan_mount(mount_wish(path, point=OTHER_POINT))
+    with refused("in use"):
+        namespaces.plan_absent(wish(destroy="ram0"))
+
+
+@case
+def nothing_can_be_made_where_the_mount_is_missing() -> None:
+    path = device(size=64 * MIB)
+    clear(path)
+    mounted(path)
+    sh(f"umount {POINT}")
+    for command in (f"touch {POINT}/ram", f"mkdir {POINT}/guest", f"rmdir {POINT}"):
+        true("rc 0" not in sh(f"{command} 2>&1; echo rc $?"), command)
+    same(dax_mounts.plan_mount(mount_wish(path)).attach, True)
+    sh(f"systemctl start $(systemd-escape -p --suffix=mount {POINT})")
+    same(dax_mounts.plan_mount(mount_wish(path)).changed, False)
+    sh(f"umount {POINT}; chattr -i {POINT}; chmod 755 {POINT}; touch {POINT}/ram")
+    with refused("hide ram"):
+        dax_mounts.plan_mount(mount_wish(path))
+    os.unlink(f"{POINT}/ram")
+    mounted(path)
+    take_back(POINT)
+    same(sh("ls -A /etc/systemd/system | grep -c -e hostmem.dax -e by.x2duuid; true"), "0")
+
+
+@case
+def configuration_of_others_is_left_alone() -> None:
+    path = device(size=64 * MIB)
+    clear(path)
+    plan = dax_mounts.plan_mount(mount_wish(path))
+    with open("/etc/fstab", encoding="ascii") as file:
+        before = file.read()
+    try:
+        for line, ours in (
+            (f"{path} {POINT} ext4 noauto 0 0", False),
+            (f"UUID={plan.uuid} {POINT} ext4 dax,nofail 0 0", True),
+        ):
+            text = f"{before}{line}\n"
+            with open("/etc/fstab", "w", encoding="ascii") as file:
+                file.write(text)
+            if ours:
+                done = mounted(path)
+                result = dax_mounts.described(done, False)
+                same((result["unit"], result["configured_by"].split(":")[0]), (None, "/etc/fstab"))
+                with refused("/etc/fstab"):
+                    dax_mounts.plan_unmount(POINT)
+            else:
+                with refused("/etc/fstab"):
+                    dax_mounts.plan_mount(mount_wish(path))
+            with open("/etc/fstab", encoding="ascii") as file:
+                same(file.read(), text)
+    finally:
+        with open("/etc/fstab", "w", encoding="ascii") as file:
+            file.write(before)
+
+
+@case
+def only_now_leaves_no_unit() -> None:
+    path = device(size=64 * MIB)
+    clear(path)
+    mounted(path)
+    done = mounted(path, persistent=False)
+    same(dax_mounts.described(done, False)["unit"], None)
+    true(os.path.ismount(POINT), "still mounted")
+    take_back(POINT)
+    same(dax_mounts.plan_unmount(POINT).changed, False)
+
+
 def main() -> int:
     global REGION  # noqa: PLW0603
-    load(sys.argv[1])
-    REGION = sys.argv[2]
-    part = sys.argv[3] if len(sys.argv) > 3 else ""
+    REGION = sys.argv[1]
+    part = sys.argv[2] if len(sys.argv) > 2 else ""
     failed = passed = 0
     for function in CASES:
         if part not in function.__name__:

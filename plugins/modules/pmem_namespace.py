@@ -1,0 +1,312 @@
+#!/usr/bin/python
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pmem_namespace
+short_description: Manage namespaces of persistent memory for guests' RAM
+version_added: 1.0.0
+description:
+  - "Makes of a region of persistent memory the two kinds of namespaces that guests' RAM can live in: C(fsdax), a block device for a file
+    system (see M(hostmem.qemu.dax_mount)), and C(devdax), a character device for one guest."
+  - A namespace with data in it is neither destroyed nor changed unless it is named in O(destroy_data). Data are signatures of file systems,
+    partition tables and others, and without one any byte that is not zero in pieces spread over all of it, as a guest's RAM has no signature.
+  - A namespace that is mounted, or that a process has open or mapped, is never destroyed or changed.
+  - The alignment is always given to C(ndctl), which otherwise keeps that of an earlier namespace.
+  - Sizes and regions that cannot be are refused before anything changes, with the next sizes that can.
+  - A memory module whose label area is empty gets labels when its region holds no data, so that the region can be divided and namespaces have names.
+author:
+  - hostmem.qemu authors (@hostmem)
+options:
+  state:
+    description:
+      - V(present) makes the namespace, or changes it to be as described.
+      - V(absent) destroys it.
+    type: str
+    choices: [present, absent]
+    default: present
+  name:
+    description:
+      - Name of the namespace, stored in its label. The namespace is found again by it.
+      - Without it, the only namespace of O(mode) in O(region) is meant. A region without label area cannot store a name.
+    type: str
+  region:
+    description:
+      - Region, such as V(region0). It can be left out where there is only one, or where O(name) is found.
+    type: str
+  mode:
+    description:
+      - V(fsdax) is a block device whose files can be mapped directly.
+      - V(devdax) is a character device that can be mapped directly, without files.
+    type: str
+    choices: [fsdax, devdax]
+    default: fsdax
+  size:
+    description:
+      - What the namespace takes of the region, its page map included, in bytes or with a unit of 1024 (V(64G)). A multiple of the region's own
+        alignment, mostly 16 MiB, and of O(align) on each memory module.
+      - Unless set, a new namespace gets the largest free stretch, and an existing one keeps its size.
+    type: str
+  align:
+    description:
+      - Alignment of the namespace. A V(devdax) is mapped in pages of this size only, and C(align) of QEMU's memory backend must be a multiple of it.
+    type: str
+    choices: [4K, 2M, 1G]
+    default: 2M
+  map:
+    description:
+      - Where the kernel keeps its page map, 64 bytes for each 4 KiB.
+      - V(dev) is in the namespace itself, V(mem) in ordinary memory.
+    type: str
+    choices: [dev, mem]
+    default: dev
+  destroy_data:
+    description:
+      - The namespace whose data may be lost, by its name or its device name such as V(namespace0.0).
+      - With O(state=present) one in another mode, or with another name, is made anew as described if there is no room for a further one.
+    type: str
+  config:
+    description:
+      - Not used by this module. It is accepted so that one default can be set for the whole action group.
+    type: path
+  runtime:
+    description:
+      - Not used by this module, which needs no runtime. It is accepted so that one default can be set for the whole action group.
+    type: path
+extends_documentation_fragment:
+  - hostmem.qemu.attributes
+  - hostmem.qemu.attributes.platform
+  - hostmem.qemu.attributes.actiongroup_hostmem
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+requirements:
+  - root on the host (C(become))
+  - ndctl
+  - wipefs (util-linux)
+seealso:
+  - module: hostmem.qemu.dax_mount
+notes:
+  - In check mode, what the kernel and ndctl decide is not known yet and V(null), such as RV(namespace.blockdev).
+"""
+
+EXAMPLES = r"""
+- name: Make a namespace for a file system of all the persistent memory on node 1
+  hostmem.qemu.pmem_namespace:
+    name: ram
+    region: region1
+
+- name: Make a device of 64 GiB for one guest beside it
+  hostmem.qemu.pmem_namespace:
+    name: db1
+    region: region0
+    mode: devdax
+    size: 64G
+
+- name: Replace the raw namespace that the firmware left, with whatever is on it
+  hostmem.qemu.pmem_namespace:
+    name: ram
+    region: region0
+    destroy_data: namespace0.0
+
+- name: Destroy a namespace
+  hostmem.qemu.pmem_namespace:
+    name: db1
+    mode: devdax
+    state: absent
+    destroy_data: db1
+"""
+
+RETURN = r"""
+namespace:
+  description: The namespace as it is, or in check mode would be. V(null) with O(state=absent).
+  returned: success
+  type: dict
+  contains:
+    dev:
+      description: Device name.
+      returned: always
+      type: str
+      sample: namespace0.0
+    region:
+      description: Region that it lies in.
+      returned: always
+      type: str
+      sample: region0
+    name:
+      description: Name in its label.
+      returned: always
+      type: str
+      sample: ram
+    mode:
+      description: V(fsdax) or V(devdax).
+      returned: always
+      type: str
+      sample: fsdax
+    map:
+      description: Where its page map is.
+      returned: always
+      type: str
+      sample: dev
+    align:
+      description: Alignment in bytes.
+      returned: always
+      type: int
+      sample: 2097152
+    size:
+      description: Bytes that a file system or guest can have.
+      returned: always
+      type: int
+      sample: 526385152
+    raw_size:
+      description: Bytes that it takes of its region.
+      returned: always
+      type: int
+      sample: 536870912
+    blockdev:
+      description: Path of the block device of a V(fsdax) namespace.
+      returned: always
+      type: str
+      sample: /dev/pmem0
+    chardev:
+      description: Path of the character device of a V(devdax) namespace.
+      returned: always
+      type: str
+      sample: null
+    numa_node:
+      description: NUMA node of the memory, V(null) where the kernel knows none.
+      returned: always
+      type: int
+      sample: 1
+    persistence_domain:
+      description:
+        - What is safe when the power fails. V(cpu_cache) is everything that was stored, V(memory_controller) what was flushed from the caches.
+        - V(unknown) where the firmware does not say.
+      returned: always
+      type: str
+      sample: memory_controller
+    uuid:
+      description: UUID of the namespace's contents; a new one each time it is made.
+      returned: always
+      type: str
+      sample: f7c0b955-da83-4fb1-983c-345921a797f7
+diff:
+  description: The namespace before and after.
+  returned: success
+  type: dict
+  contains:
+    before:
+      description: What there was.
+      returned: always
+      type: dict
+      sample: {"state": "absent"}
+    after:
+      description: What there is.
+      returned: always
+      type: dict
+      sample: {"state": "present", "region": "region0", "name": "ram", "mode": "fsdax", "map": "dev", "align": 2097152, "size": 536870912}
+error:
+  description: What was wrong, as text for people in C(msg) and in parts here.
+  returned: failure
+  type: dict
+  contains:
+    message:
+      description: What was wrong, and where.
+      returned: always
+      type: str
+      sample: region0 cannot have a namespace of 100M.
+    cause:
+      description: Why it is so.
+      returned: when known
+      type: str
+      sample: "Sizes of namespaces are multiples of the region's own alignment of 16M."
+    cure:
+      description: What to do about it.
+      returned: when known
+      type: str
+      sample: "Sizes that fit: 96M, 112M."
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.hostmem.qemu.plugins.module_utils._guest.sizes import parse_size
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import HostmemError, Refused
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.pmem import Namespace, regions
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.namespaces import (
+    Plan,
+    Wish,
+    apply,
+    described,
+    plan_absent,
+    plan_present,
+)
+
+
+def wish(params: dict[str, Any]) -> Wish:
+    """What the parameters ask for.
+
+    :raises HostmemError: the size is none.
+    """
+    try:
+        size = parse_size(params["size"]) if params["size"] else None
+    except ValueError as error:
+        raise HostmemError(f"size: {error}.") from error
+    return Wish(
+        name=params["name"] or "",
+        region=params["region"] or "",
+        mode=params["mode"],
+        align=parse_size(params["align"]),
+        map=params["map"],
+        size=size,
+        destroy=params["destroy_data"] or "",
+    )
+
+
+def carry_out(params: dict[str, Any], check: bool) -> tuple[Plan, Namespace | None]:
+    """Plan, and unless ``check`` make it so.
+
+    :raises HostmemError: something is refused, or ndctl failed.
+    """
+    wanted = wish(params)
+    plan = plan_absent(wanted) if params["state"] == "absent" else plan_present(wanted)
+    return plan, plan.predicted() if check else apply(plan)
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "name": {"type": "str"},
+            "region": {"type": "str"},
+            "mode": {"type": "str", "choices": ["fsdax", "devdax"], "default": "fsdax"},
+            "size": {"type": "str"},
+            "align": {"type": "str", "choices": ["4K", "2M", "1G"], "default": "2M"},
+            "map": {"type": "str", "choices": ["dev", "mem"], "default": "dev"},
+            "destroy_data": {"type": "str"},
+            "config": {"type": "path"},
+            "runtime": {"type": "path"},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        plan, namespace = carry_out(module.params, module.check_mode)
+        found = described(namespace, regions()) if namespace else None
+    except HostmemError as error:
+        module.fail_json(msg=str(error), error=error.as_dict())
+    except OSError as error:
+        refused = Refused("The namespace could not be managed.", cause=str(error), cure="Set become to true.")
+        module.fail_json(msg=str(refused), error=refused.as_dict())
+    module.exit_json(changed=plan.changed, namespace=found, diff=plan.diff())
+
+
+if __name__ == "__main__":
+    main()
