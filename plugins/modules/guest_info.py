@@ -175,7 +175,7 @@ guests:
           type: bool
           sample: true
         map_sync:
-          description: Whether it is mapped with MAP_SYNC, as persistent memory (C(pmem: true) in the definition).
+          description: Whether it is mapped with MAP_SYNC, as persistent memory (C(pmem) in the definition).
           returned: always
           type: bool
           sample: false
