@@ -37,6 +37,47 @@ def dax_device(path: str, root: str = DEVICES) -> DaxDevice | None:
         return None
 
 
+@dataclass(frozen=True)
+class ListedDevice:
+    """A device as the kernel lists it, whatever uses it; sizes in bytes.
+
+    ``driver`` is ``device_dax`` (a character device), ``kmem`` (the host's ordinary memory) or empty. ``node`` is where it is near to,
+    ``target_node`` the node that it becomes with ``kmem``; None where it is not known.
+    """
+
+    name: str
+    size: int
+    align: int | None
+    node: int | None
+    target_node: int | None
+    driver: str
+
+
+def listed_devices(root: str = DEVICES) -> list[ListedDevice]:
+    """All device-DAX devices; those of size 0 are only room that the kernel keeps for another one, and left out."""
+    try:
+        names = sorted(os.listdir(root))
+    except OSError:
+        return []
+    found = [_listed(name, f"{root}/{name}") for name in names]
+    return [device for device in found if device.size]
+
+
+def _listed(name: str, directory: str) -> ListedDevice:
+    def number(attribute: str) -> int | None:
+        try:
+            return _number(f"{directory}/{attribute}")
+        except OSError:
+            return None
+
+    def node(attribute: str) -> int | None:
+        found = number(attribute)
+        return None if found is None or found < 0 else found
+
+    driver = os.path.basename(os.path.realpath(f"{directory}/driver")) if os.path.exists(f"{directory}/driver") else ""
+    return ListedDevice(name, number("size") or 0, number("align"), node("numa_node"), node("target_node"), driver)
+
+
 def clear(path: str, offset: int, size: int) -> None:
     """Write zeros over a part of the device; bytes, multiples of its alignment. write(2) is not possible on it.
 

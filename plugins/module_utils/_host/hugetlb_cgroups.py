@@ -15,13 +15,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .mounts import Mount, mounts
+from .cgroups import group_name, groups, hierarchy, limit_in
+from .mounts import Mount
 
 # v2: hugetlb.2MB.max, v1: hugetlb.2MB.limit_in_bytes; with rsvd. for reservations.
 _LIMIT = re.compile(r"hugetlb\.(\d+)(KB|MB|GB)\.(rsvd\.)?(max|limit_in_bytes)")
 _UNITS = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
-# What v1 shows for no limit: the largest number of pages that fits (PAGE_COUNTER_MAX), rounded down to huge pages.
-_UNLIMITED = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -41,12 +40,7 @@ class CgroupLimit:
 
 def hugetlb_hierarchy(found: list[Mount] | None = None) -> str | None:
     """Where the controller's groups are mounted; None where it is not to be had."""
-    for mount in mounts() if found is None else found:
-        if mount.type == "cgroup" and "hugetlb" in mount.super_options:
-            return mount.point
-        if mount.type == "cgroup2" and "hugetlb" in _words(f"{mount.point}/cgroup.controllers"):
-            return mount.point
-    return None
+    return hierarchy("hugetlb", found)
 
 
 def hugetlb_limits(root: str, page_size: int, prefixes: Sequence[str]) -> list[CgroupLimit]:
@@ -55,14 +49,7 @@ def hugetlb_limits(root: str, page_size: int, prefixes: Sequence[str]) -> list[C
     :param root: of the hierarchy.
     :param prefixes: beginnings of the groups' names, such as ``hostmem-guest@`` and ``machine.slice``.
     """
-    groups: dict[str, None] = {}
-    for directory, names, _files in os.walk(root):
-        for name in names:
-            above = f"{directory}/{name}"
-            while name.startswith(tuple(prefixes)) and above.startswith(root):
-                groups[above] = None
-                above = os.path.dirname(above)
-    return [limit for group in sorted(groups) for limit in _limits(root, group, page_size)]
+    return [limit for group in groups(root, prefixes) for limit in _limits(root, group, page_size)]
 
 
 def _limits(root: str, group: str, page_size: int) -> Iterator[CgroupLimit]:
@@ -74,32 +61,16 @@ def _limits(root: str, group: str, page_size: int) -> Iterator[CgroupLimit]:
         match = _LIMIT.fullmatch(name)
         if match is None or int(match.group(1)) * _UNITS[match.group(2)] != page_size:
             continue
-        limit = _bytes(f"{group}/{name}")
+        limit = limit_in(f"{group}/{name}")
         if limit is None:
             continue
         current = "current" if match.group(4) == "max" else "usage_in_bytes"
-        usage = _bytes(f"{group}/hugetlb.{match.group(1)}{match.group(2)}.{match.group(3) or ''}{current}") or 0
+        usage = limit_in(f"{group}/hugetlb.{match.group(1)}{match.group(2)}.{match.group(3) or ''}{current}") or 0
         yield CgroupLimit(
-            "/" + os.path.relpath(group, root).strip("."),
+            group_name(root, group),
             f"{group}/{name}",
             page_size,
             bool(match.group(3)),
             limit,
             usage,
         )
-
-
-def _bytes(path: str) -> int | None:
-    """The number in a file; None for no limit, and where there is no such file."""
-    words = _words(path)
-    if not words or words[0] == "max" or int(words[0]) >= _UNLIMITED:
-        return None
-    return int(words[0])
-
-
-def _words(path: str) -> list[str]:
-    try:
-        with open(path, encoding="ascii") as file:
-            return file.read().split()
-    except OSError:
-        return []

@@ -53,6 +53,24 @@ def memory_nodes(root: str = SYS) -> list[int]:
         return [0]
 
 
+def online_nodes(root: str = SYS) -> list[int]:
+    """All nodes, those without memory too; node 0 alone where the kernel knows no NUMA."""
+    try:
+        with open(f"{root}/devices/system/node/online", encoding="ascii") as file:
+            return parse_node_list(file.read())
+    except OSError:
+        return [0]
+
+
+def node_distances(node: int, root: str = SYS) -> list[int]:
+    """How far each online node is from this one, as the firmware says (SLIT): 10 is the node itself; empty without NUMA."""
+    try:
+        with open(f"{root}/devices/system/node/node{node}/distance", encoding="ascii") as file:
+            return [int(word) for word in file.read().split()]
+    except OSError:
+        return []
+
+
 def node_cpus(nodes: Iterable[int], root: str = SYS) -> set[int]:
     """The CPUs of these nodes; empty when they have none, or where there are no such nodes."""
     found: set[int] = set()

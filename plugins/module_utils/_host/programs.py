@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import IO
 
 from .errors import HostmemError
@@ -56,6 +58,33 @@ def spawn(words: Sequence[str], output: IO[bytes], inherited: Sequence[int]) -> 
         cwd="/",
         umask=0o077,
     )
+
+
+@contextmanager
+def dialogue(words: Sequence[str], timeout: float) -> Iterator[tuple[IO[str], IO[str]]]:
+    """A program while it is talked to: its stdin and its stdout. Afterwards, and when the time is over, it is killed.
+
+    :param timeout: in seconds; then its stdout ends.
+    :raises OSError: it cannot be run.
+    """
+    with subprocess.Popen(  # pylint: disable=ansible-bad-function  # AnsibleModule.run_command() cannot answer
+        words,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        encoding="utf-8",
+        errors="replace",
+        cwd="/",
+    ) as popen:
+        if popen.stdin is None or popen.stdout is None:
+            raise OSError("no pipes")
+        end = threading.Timer(timeout, popen.kill)
+        end.start()
+        try:
+            yield popen.stdin, popen.stdout
+        finally:
+            end.cancel()
+            popen.kill()
 
 
 # Which package brings a program, where its name is another: Debian, RedHat, Suse, Archlinux.
