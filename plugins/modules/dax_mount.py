@@ -39,8 +39,12 @@ options:
     description:
       - Block device, such as V(/dev/pmem0), or a link to it below /dev/disk. The unit names the file system by its UUID, as the numbers of such devices
         may change from boot to boot.
-      - Required with O(state=present).
+      - Exactly one of O(device) and O(namespace) is needed with O(state=present).
     type: path
+  namespace:
+    description:
+      - Namespace of persistent memory, by the name that M(hostmem.qemu.pmem_namespace) gave it, instead of O(device).
+    type: str
   fstype:
     description:
       - File system. ext4 refuses a mount with C(dax=always) where DAX cannot be had.
@@ -81,7 +85,7 @@ options:
     default: false
   destroy_data:
     description:
-      - The device whose data may be lost, as in O(device). A file system is made on it if what is there is another one or cannot have DAX. One that fits
+      - The device whose data may be lost, as in O(device) or O(namespace). A file system is made on it if what is there is another one or cannot have DAX. One that fits
         is always kept.
     type: str
   config:
@@ -117,8 +121,8 @@ seealso:
 EXAMPLES = r"""
 - name: Mount persistent memory for guests
   hostmem.qemu.dax_mount:
-    path: /mnt/pmem0
-    device: /dev/pmem0
+    path: /mnt/ram
+    namespace: ram
 
 - name: Use xfs, whatever was on the device
   hostmem.qemu.dax_mount:
@@ -275,6 +279,7 @@ from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_mounts im
     Wish,
     apply_mount,
     described,
+    device_of_namespace,
     plan_mount,
     plan_unmount,
     warnings,
@@ -289,16 +294,18 @@ def carry_out(params: dict[str, Any], check: bool) -> Plan:
     if params["state"] == "absent":
         plan = plan_unmount(normal(params["path"]))
     else:
+        device = params["device"] or device_of_namespace(params["namespace"])
+        told = params["destroy_data"] or ""
         plan = plan_mount(
             Wish(
                 point=normal(params["path"]),
-                device=params["device"],
+                device=device,
                 type=params["fstype"],
                 dax=params["dax"],
                 options=tuple(params["options"]),
                 persistent=params["persistent"],
                 reflink=params["reflink"],
-                destroy=params["destroy_data"] or "",
+                destroy=device if told and told == params["namespace"] else told,
                 device_timeout=params["device_timeout"],
             )
         )
@@ -311,6 +318,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "path": {"type": "path", "required": True},
             "device": {"type": "path"},
+            "namespace": {"type": "str"},
             "fstype": {"type": "str", "choices": ["ext4", "xfs"], "default": "ext4"},
             "dax": {"type": "str", "choices": ["always", "inode", "never"], "default": "always"},
             "options": {"type": "list", "elements": "str", "default": []},
@@ -321,7 +329,8 @@ def main() -> None:
             "config": {"type": "path"},
             "runtime": {"type": "path"},
         },
-        required_if=[("state", "present", ["device"])],
+        mutually_exclusive=[("device", "namespace")],
+        required_if=[("state", "present", ["device", "namespace"], True)],
         supports_check_mode=True,
     )
     try:

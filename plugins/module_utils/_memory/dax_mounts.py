@@ -25,6 +25,7 @@ from .._host.mount_configuration import ConfiguredMount, configured_mounts
 from .._host.mount_points import Directory, directory_under, guard, unguard
 from .._host.mount_users import users_of
 from .._host.mounts import Mount, attach, detach, mount_at, mounts
+from .._host.pmem import regions
 from .._host.unit_files import read_unit, remove_unit, systemd_escape_path, unit_path, with_header, write_unit
 from .dax_checks import check_device, check_fit, cure_for, file_system_on, warnings_about
 from .mount_units import MountUnit, UnitPlan, apply_unit, plan_removal, plan_unit
@@ -145,6 +146,28 @@ def live_dax(mount: Mount) -> str:
     if options & {"dax", "dax=always"}:
         return "always"
     return "never" if "dax=never" in options else "inode"
+
+
+def device_of_namespace(name: str) -> str:
+    """Path of the block device of the namespace with this name.
+
+    :raises Refused: there is no such namespace, or it has none.
+    """
+    named = [item for region in regions() for item in region.namespaces if item.name == name]
+    if len(named) != 1:
+        known = (
+            ", ".join(sorted(item.name for region in regions() for item in region.namespaces if item.name)) or "none"
+        )
+        raise Refused(
+            f"There is {'no' if not named else 'more than one'} namespace named {name}.",
+            cause=f"Names of namespaces on this host: {known}.",
+            cure="Make it first (module pmem_namespace), or name the device.",
+        )
+    if not named[0].device:
+        raise Refused(
+            f"The namespace {name} ({named[0].dev}) is disabled.", cure=f"ndctl enable-namespace {named[0].dev}"
+        )
+    return f"/dev/{named[0].device}"
 
 
 def plan_mount(wish: Wish) -> Plan:
