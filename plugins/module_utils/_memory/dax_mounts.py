@@ -111,7 +111,7 @@ class Plan:
         for side, more in self.unit.diff().items():
             sides[side].update(more)
         name, before, after = self.waiting
-        if before != after:
+        if name:
             for side, text in (("before", before), ("after", after)):
                 sides[side][unit_path(name)] = {"state": "absent"} if text is None else {"text": text}
         return sides
