@@ -26,7 +26,7 @@ _RAM_BLOCK = re.compile(r"^\s*(\S+)\s+\d+ [KMG]iB\s+0x[0-9a-f]+\s+0x([0-9a-f]+)\
 
 
 @contextlib.contextmanager
-def _pool() -> Iterator[None]:
+def pool_lock() -> Iterator[None]:
     """One at a time: the number of huge pages is the machine's, and can only be read and set."""
     with open("/run/lock/hostmem-test-hugepages", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -34,7 +34,7 @@ def _pool() -> Iterator[None]:
 
 
 def _add_pages(count: int) -> None:
-    with _pool():
+    with pool_lock():
         wanted = int(_HUGE_PAGES.read_text()) + count
         _HUGE_PAGES.write_text(str(wanted))
         if count > 0 and int(_HUGE_PAGES.read_text()) < wanted:

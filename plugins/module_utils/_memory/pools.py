@@ -166,7 +166,7 @@ def plan_pools(wish: PoolWish, root: str = SYS) -> PoolPlan:
     for node, found in befores.items():
         if node not in plans:
             wanted = found.persistent if wish.at_least else wish.counts[node]
-            plans[node] = _shrink(wish, found, wanted, removable)
+            plans[node] = _shrink(wish, found, wanted, removable, before.reserved)
             removable -= max(0, -plans[node].growth)
     plan = PoolPlan(wish, before, [plans[node] for node in sorted(plans)], root)
     serious = [item for item in plan.nodes if item.problem and not (wish.later and item.wanted > item.target)]
@@ -216,14 +216,14 @@ def _grow(wish: PoolWish, found: NodePool, memory: NodeMemory) -> NodePlan:
     return NodePlan(found, wanted, max(found.persistent, possible), problem)
 
 
-def _shrink(wish: PoolWish, found: NodePool, wanted: int, removable: int) -> NodePlan:
+def _shrink(wish: PoolWish, found: NodePool, wanted: int, removable: int, reserved: int) -> NodePlan:
     """Only by free pages that nobody was promised: the kernel would make others surplus without a word (mm/hugetlb.c)."""
     floor = found.persistent - max(0, min(found.free, removable, found.persistent))
     if wanted >= floor:
         return NodePlan(found, wanted, wanted)
     problem = (
         f"Node {found.node} keeps {floor} huge pages of {format_size(wish.page_size)} instead of {wanted}: of its {found.nr},"
-        f" {found.nr - found.free} are in use, and of the host's free ones all but {max(0, removable)} are reserved."
+        f" {found.nr - found.free} are in use, and {reserved} free ones of the host are reserved for mappings."
     )
     return NodePlan(found, wanted, floor, problem)
 
