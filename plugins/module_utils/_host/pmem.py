@@ -16,8 +16,8 @@ from .errors import HostmemError
 from .kernel_log import KernelLog
 from .programs import required, run
 
-_DEVICES = "/sys/bus/nd/devices"
-_IO_NAMESPACES = 4  # ND_DEVICE_NAMESPACE_IO, include/uapi/linux/ndctl.h
+DEVICES = "/sys/bus/nd/devices"
+IO_NAMESPACES = 4  # ND_DEVICE_NAMESPACE_IO, include/uapi/linux/ndctl.h
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def regions() -> list[Region]:
     return sorted(found, key=lambda region: (len(region.dev), region.dev))
 
 
-def parse_regions(text: str, devices: str = _DEVICES) -> list[Region]:
+def parse_regions(text: str, devices: str = DEVICES) -> list[Region]:
     """The regions in what ``ndctl list --regions --namespaces --idle --verbose`` says, completed from sysfs.
 
     ndctl says nothing at all where there are none.
@@ -89,8 +89,8 @@ def parse_regions(text: str, devices: str = _DEVICES) -> list[Region]:
 
 def _region(row: dict[str, Any], devices: str) -> Region:
     directory = f"{devices}/{row['dev']}"
-    dimms = tuple(_dimms(directory))
-    labels = _number(f"{directory}/nstype") not in (None, _IO_NAMESPACES)
+    dimms = tuple(dimms_of(directory))
+    labels = number_in(f"{directory}/nstype") not in (None, IO_NAMESPACES)
     available = int(row.get("available_size") or 0)
     namespaces = [_namespace(item, row["dev"], devices) for item in row.get("namespaces", [])]
     return Region(
@@ -99,12 +99,12 @@ def _region(row: dict[str, Any], devices: str) -> Region:
         align=int(row.get("align") or 1),
         available=available,
         largest_available=int(row.get("max_available_extent", available)),
-        start=_number(f"{directory}/resource"),
+        start=number_in(f"{directory}/resource"),
         numa_node=_node(row),
         persistence_domain=row.get("persistence_domain", "unknown"),
         labels=labels,
         dimms=dimms,
-        labels_possible=labels or (bool(dimms) and all(_has_label_area(dimm, devices) for dimm in dimms)),
+        labels_possible=labels or (bool(dimms) and all(has_label_area(dimm, devices) for dimm in dimms)),
         ways=max(1, len(dimms)),
         enabled=row.get("state") != "disabled",
         # The kernel keeps an empty one ready for the next that is made.
@@ -114,7 +114,7 @@ def _region(row: dict[str, Any], devices: str) -> Region:
 
 def _namespace(row: dict[str, Any], region: str, devices: str) -> Namespace:
     size = int(row.get("size") or 0)
-    raw = _number(f"{devices}/{row['dev']}/size")
+    raw = number_in(f"{devices}/{row['dev']}/size")
     align = row.get("align")
     return Namespace(
         dev=row["dev"],
@@ -130,7 +130,7 @@ def _namespace(row: dict[str, Any], region: str, devices: str) -> Namespace:
         enabled=row.get("state") != "disabled",
         numa_node=_node(row),
         uuid=row.get("uuid", ""),
-        start=_number(f"{devices}/{row['dev']}/resource"),
+        start=number_in(f"{devices}/{row['dev']}/resource"),
     )
 
 
@@ -145,29 +145,29 @@ def _node(row: dict[str, Any]) -> int | None:
     return None if node is None or int(node) < 0 else int(node)
 
 
-def _dimms(directory: str) -> list[str]:
+def dimms_of(directory: str) -> list[str]:
     """The modules that the region is made of: ``mappingN`` is ``nmem0,OFFSET,LENGTH,POSITION``."""
     found = []
-    for number in range(_number(f"{directory}/mappings") or 0):
-        text = _text(f"{directory}/mapping{number}")
+    for number in range(number_in(f"{directory}/mappings") or 0):
+        text = text_in(f"{directory}/mapping{number}")
         if text:
             found.append(text.split(",")[0])
     return found
 
 
-def _has_label_area(dimm: str, devices: str) -> bool:
+def has_label_area(dimm: str, devices: str) -> bool:
     """The module has room for labels (ND_CMD_GET_CONFIG_SIZE and its companions, include/uapi/linux/ndctl.h)."""
-    return {"get_size", "get_data", "set_data"} <= set(_text(f"{devices}/{dimm}/commands").split())
+    return {"get_size", "get_data", "set_data"} <= set(text_in(f"{devices}/{dimm}/commands").split())
 
 
-def _number(path: str) -> int | None:
+def number_in(path: str) -> int | None:
     try:
-        return int(_text(path), 0)
+        return int(text_in(path), 0)
     except ValueError:
         return None
 
 
-def _text(path: str) -> str:
+def text_in(path: str) -> str:
     try:
         with open(path, encoding="ascii", errors="replace") as file:
             return file.read().strip()
@@ -248,4 +248,4 @@ def namespace_of_block_device(name: str) -> str:
     """
     device = os.path.realpath(f"/sys/class/block/{name}/device")
     parent = os.path.basename(device)
-    return parent if parent.startswith("namespace") else _text(f"{device}/namespace")
+    return parent if parent.startswith("namespace") else text_in(f"{device}/namespace")
