@@ -16,7 +16,7 @@ from .._host.users import run_as
 from .config import Config
 from .journal import Journal
 from .paths import GuestPaths, guest_paths
-from .systemd import end_reload_program, is_reloading
+from .systemd import active_state, end_reload_program
 
 _POLL = 0.1
 
@@ -27,10 +27,10 @@ def settle(config: Config, name: str) -> dict[str, Any]:
     """
     paths = guest_paths(config, name)
     moves = cut_short = False
-    while is_reloading(name):
+    while (state := active_state(name)) in ("reloading", ""):
         moves = moves or _moves(config, paths)
         # An update that begins just now is killed, too: the unit's next line, or the stop, takes it back.
-        if not moves:
+        if state and not moves:
             end_reload_program(name)
             cut_short = True
         time.sleep(_POLL)

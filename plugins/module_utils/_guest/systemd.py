@@ -29,20 +29,16 @@ def systemctl(verb: str, guests: Sequence[str]) -> None:
         )
 
 
+def active_state(guest: str) -> str:
+    """systemd's ActiveState of the guest's unit, ``reloading`` also when it is to be stopped afterwards; empty without an answer."""
+    return run(["systemctl", "show", "--property=ActiveState", "--value", unit_name(guest)]).stdout.strip()
+
+
 def is_active(guest: str) -> bool:
     """True while systemd holds the guest's unit for active (or reloading)."""
-    return _active_state(guest) in ("active", "reloading", "activating")
-
-
-def is_reloading(guest: str) -> bool:
-    """True while the reload of the guest's unit is under way, also when it is to be stopped afterwards."""
-    return _active_state(guest) == "reloading"
+    return active_state(guest) in ("active", "reloading", "activating")
 
 
 def end_reload_program(guest: str) -> None:
     """SIGTERM to the program of the reload that runs now, if one does."""
     run(["systemctl", "kill", "--kill-whom=control", unit_name(guest)])
-
-
-def _active_state(guest: str) -> str:
-    return run(["systemctl", "show", "--property=ActiveState", "--value", unit_name(guest)]).stdout.strip()
