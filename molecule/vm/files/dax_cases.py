@@ -303,7 +303,7 @@ def whole_region_and_unknown_names() -> None:
 
 
 def mount_wish(path: str, **changes: Any) -> Any:
-    values = {"point": POINT, "device": path, "type": "ext4", "dax": "always", "options": (), "persistent": True}
+    values = {"point": POINT, "device": path, "type": "ext4", "dax": "always", "options": (), "persistent": False}
     return dax_mounts.Wish(**{**values, "reflink": False, "destroy": "", "device_timeout": 300, **changes})
 
 
@@ -353,8 +353,8 @@ def check_mounted(path: str, kind: str, done: Any) -> None:
     same((result["fstype"], result["dax_files"], result["map_sync"]), (kind, True, True))
     same((result["block_size"], result["guard"], result["huge_page_share_aligned"]), (4096, "immutable", 1.0))
     true("dax=always" in result["options"], "dax=always in mountinfo")
-    same(sh(f"systemctl is-enabled {result['unit']}"), "enabled")
-    same(sh(f"systemctl is-active {result['unit']}"), "active")
+    same(sh(f"systemctl is-enabled '{result['unit']}'"), "enabled")
+    same(sh(f"systemctl is-active '{result['unit']}'"), "active")
     same(sh(f"findmnt -no SOURCE {POINT}"), path)
     timeout = sh(
         'systemctl show -p JobRunningTimeoutUSec "$(systemd-escape -p --suffix=device '
@@ -371,7 +371,7 @@ def check_mounted(path: str, kind: str, done: Any) -> None:
 def ext4_is_made_mounted_and_proved() -> None:
     path = device(size=384 * MIB)
     clear(path)
-    done = mounted(path)
+    done = mounted(path, persistent=True)
     check_mounted(path, "ext4", done)
     same(dax_mounts.described(done, False)["huge_page_share"], 1.0)
 
@@ -380,7 +380,7 @@ def ext4_is_made_mounted_and_proved() -> None:
 def xfs_is_made_mounted_and_proved() -> None:
     path = device(size=384 * MIB, destroy="ram0")
     clear(path)
-    done = mounted(path, type="xfs", options=("noatime",))
+    done = mounted(path, type="xfs", options=("noatime",), persistent=True)
     check_mounted(path, "xfs", done)
     true("reflink=0" in sh(f"xfs_info {POINT}"), "no reflink")
 
@@ -582,18 +582,18 @@ def no_file_system_over_data() -> None:
 def nothing_can_be_made_where_the_mount_is_missing() -> None:
     path = device(size=64 * MIB)
     clear(path)
-    mounted(path)
+    mounted(path, persistent=True)
     sh(f"umount {POINT}")
     for command in (f"touch {POINT}/ram", f"mkdir {POINT}/guest", f"rmdir {POINT}"):
         true("rc 0" not in sh(f"{command} 2>&1; echo rc $?"), command)
-    same(dax_mounts.plan_mount(mount_wish(path)).attach, True)
-    sh(f"systemctl start $(systemd-escape -p --suffix=mount {POINT})")
-    same(dax_mounts.plan_mount(mount_wish(path)).changed, False)
+    same(dax_mounts.plan_mount(mount_wish(path, persistent=True)).attach, True)
+    sh(f'systemctl start "$(systemd-escape -p --suffix=mount {POINT})"')
+    same(dax_mounts.plan_mount(mount_wish(path, persistent=True)).changed, False)
     sh(f"umount {POINT}; chattr -i {POINT}; chmod 755 {POINT}; touch {POINT}/ram")
     with refused("hide ram"):
-        dax_mounts.plan_mount(mount_wish(path))
+        dax_mounts.plan_mount(mount_wish(path, persistent=True))
     os.unlink(f"{POINT}/ram")
-    mounted(path)
+    mounted(path, persistent=True)
     take_back(POINT)
     same(sh("ls -A /etc/systemd/system | grep -c -e hostmem.dax -e by.x2duuid; true"), "0")
 
@@ -602,7 +602,7 @@ def nothing_can_be_made_where_the_mount_is_missing() -> None:
 def configuration_of_others_is_left_alone() -> None:
     path = device(size=64 * MIB)
     clear(path)
-    plan = dax_mounts.plan_mount(mount_wish(path))
+    plan = dax_mounts.plan_mount(mount_wish(path, persistent=True))
     with open("/etc/fstab", encoding="ascii") as file:
         before = file.read()
     try:
@@ -614,14 +614,14 @@ def configuration_of_others_is_left_alone() -> None:
             with open("/etc/fstab", "w", encoding="ascii") as file:
                 file.write(text)
             if ours:
-                done = mounted(path)
+                done = mounted(path, persistent=True)
                 result = dax_mounts.described(done, False)
                 same((result["unit"], result["configured_by"].split(":")[0]), (None, "/etc/fstab"))
                 with refused("/etc/fstab"):
                     dax_mounts.plan_unmount(POINT)
             else:
                 with refused("/etc/fstab"):
-                    dax_mounts.plan_mount(mount_wish(path))
+                    dax_mounts.plan_mount(mount_wish(path, persistent=True))
             with open("/etc/fstab", encoding="ascii") as file:
                 same(file.read(), text)
     finally:
@@ -633,8 +633,8 @@ def configuration_of_others_is_left_alone() -> None:
 def only_now_leaves_no_unit() -> None:
     path = device(size=64 * MIB)
     clear(path)
-    mounted(path)
-    done = mounted(path, persistent=False)
+    mounted(path, persistent=True)
+    done = mounted(path)
     same(dax_mounts.described(done, False)["unit"], None)
     true(os.path.ismount(POINT), "still mounted")
     take_back(POINT)

@@ -179,7 +179,7 @@ def plan_mount(wish: Wish) -> Plan:
     device = check_device(wish.device, wish.dax)
     block, make = _file_system(wish, device)
     present = _present(wish.point, device)
-    attach_it = make or present is None or _differs(present, wish) != ""
+    attach_it = make or present is None or differences(present, wish) != ""
     plan = Plan(
         point=wish.point,
         wish=wish,
@@ -274,8 +274,8 @@ def _directory_at(point: str) -> Directory | None:
         raise HostmemError(f"The directory {point} cannot be looked at.", str(error), "Run as root.") from error
 
 
-def _differs(present: Mount, wish: Wish) -> str:
-    """What the kernel shows that is not what is wanted, in words; empty for nothing."""
+def differences(present: Mount, wish: Wish) -> str:
+    """What the kernel shows of a mount that is not what is wanted, in words; empty for nothing."""
     if live_dax(present) != wish.dax:
         return f"It is mounted with dax={live_dax(present)}, wanted is dax={wish.dax}, which a remount cannot change."
     shown = {*present.options, *present.super_options}
@@ -306,7 +306,7 @@ def _with_units(plan: Plan, wish: Wish, device: BlockDevice) -> Plan:
         unit = plan_removal(wish.point)
         return _with(plan, unit=unit, waiting=_no_waiting(unit))
     wanted = mount_unit(wish, device, plan.uuid)
-    unit = plan_unit(wanted, lambda other: _says_the_same(other, wish, plan.uuid))
+    unit = plan_unit(wanted, lambda other: says_the_same(other, wish, plan.uuid))
     if unit.provided_by:
         return _with(plan, unit=unit)
     name = _drop_in(wanted.what)
@@ -329,7 +329,7 @@ def _no_waiting(unit: UnitPlan) -> tuple[str, str | None, str | None]:
     return (name, read_unit(name), None) if name else ("", None, None)
 
 
-def _says_the_same(other: ConfiguredMount, wish: Wish, file_system_uuid: str) -> bool:
+def says_the_same(other: ConfiguredMount, wish: Wish, file_system_uuid: str) -> bool:
     """Configuration of others mounts the same device with the same options, however it names them."""
     source = other.source
     if source.startswith("UUID="):
@@ -353,7 +353,7 @@ def _check_unused(plan: Plan, problem: str) -> None:
         return
     reason = ""
     if plan.wish is not None and plan.present is not None:
-        reason = "A file system would be made. " if plan.make else f"{_differs(plan.present, plan.wish)} "
+        reason = "A file system would be made. " if plan.make else f"{differences(plan.present, plan.wish)} "
     raise Refused(
         f"{plan.point} {problem}: it is in use.",
         cause=f"{reason}Users: {'; '.join(map(str, users[:10]))}.",
