@@ -89,8 +89,7 @@ def clear(path: str, offset: int, size: int) -> None:
         with mmap.mmap(descriptor, size, offset=offset) as mapping:
             for start in range(0, size, _PIECE):
                 length = min(_PIECE, size - start)
-                mapping[start : start + length] = zeros[:length]
-            mapping.flush()
+                mapping[start : start + length] = zeros[:length]  # msync(2) is not possible, and not needed
     finally:
         os.close(descriptor)
 
