@@ -7,7 +7,7 @@
     PYTHONPATH=DIRECTORY dax_cases.py REGION [PART_OF_A_NAME...]
 
 DIRECTORY has plugins/module_utils as ansible_collections/hostmem/qemu/plugins/module_utils; REGION, such as region0, has a label area and
-LOSES ALL IT HOLDS.
+LOSES ALL IT HOLDS. Another region begins at no multiple of 16 MiB (memmap=64M!START on the kernel's command line).
 One line for each case, then ``N passed, N failed``. Needs root, systemd, ndctl, xfsprogs, e2fsprogs, util-linux with fdisk.
 """
 
@@ -183,6 +183,15 @@ def misaligned_region_is_explained() -> None:
     finally:
         sh(f"ndctl destroy-namespace -f -r {REGION} all")
         sh(f"echo {before} > {align}")
+
+
+@case
+def region_of_the_kernel_parameter_memmap_that_begins_amiss_is_explained() -> None:
+    amiss = next(item for item in pmem.regions() if not item.dimms and (item.start or 0) % (16 * MIB))
+    with refused("misaligned", f"{amiss.start:#x}", "memmap=SIZE!START"):
+        namespaces.plan_present(wish(region=amiss.dev, name=""))
+    said = sh(f"ndctl create-namespace -f -e {amiss.namespaces[0].dev} -m fsdax -a 2M 2>&1; echo rc $?")
+    true("rc 0" not in said, f"the kernel cannot, either: {said}")
 
 
 @case
