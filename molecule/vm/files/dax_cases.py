@@ -332,7 +332,7 @@ def take_back(point: str) -> None:
 
 
 def loop_device() -> str:
-    sh(f"truncate -s 400M {LOOP_FILE}")
+    sh(f"modprobe loop; truncate -s 400M {LOOP_FILE}")
     return sh(f"losetup --find --show {LOOP_FILE}")
 
 

@@ -14,6 +14,9 @@ from collections.abc import Iterator
 from .mounts import mounts
 from .processes import command_lines, mappings
 
+# It looks at a device for a moment, whenever somebody has written to it.
+_UDEV = ("(udev-worker)", "systemd-udevd")
+
 
 def device_users(path: str) -> list[str]:
     """Everything that uses the device (a block device's partitions too), in words; empty when it is free.
@@ -65,7 +68,7 @@ def _processes(node: str, state: os.stat_result) -> Iterator[str]:
     """Processes that have the device open or mapped, by whatever node."""
     name = os.path.basename(os.path.realpath(node))
     for pid, words in command_lines():
-        if pid == os.getpid():
+        if pid == os.getpid() or os.path.basename(words[0]) in _UDEV:
             continue
         if any(_is(f"/proc/{pid}/fd/{entry}", state) for entry in _names(f"/proc/{pid}/fd")):
             yield f"process {pid} ({words[0]}) has {node} open"
