@@ -71,7 +71,7 @@ def log_numbers(paths: GuestPaths) -> list[int]:
     return sorted({int(match.group(1)) for match in (re.match(r"qemu-(\d+)\.", name) for name in names) if match})
 
 
-def _carriers(run: str) -> Iterator[tuple[str, int, Process]]:
+def carriers(run: str) -> Iterator[tuple[str, int, Process]]:
     """Guest, generation and process of every living QEMU with a QMP socket below the run directory: evidence, not records.
 
     QEMUs in containers have the same paths on their command lines, but see other directories there.
@@ -88,12 +88,12 @@ def _carriers(run: str) -> Iterator[tuple[str, int, Process]]:
 def qemu_processes(paths: GuestPaths) -> dict[int, Process]:
     """The living QEMUs of the guest by generation."""
     run = os.path.dirname(paths.run)
-    return {number: alive for name, number, alive in _carriers(run) if name == paths.name}
+    return {number: alive for name, number, alive in carriers(run) if name == paths.name}
 
 
 def running_guests(run: str) -> list[str]:
     """Names of all guests that a QEMU carries, defined or not; ``run`` is the host's run directory."""
-    return sorted({name for name, _number, _process in _carriers(run)})
+    return sorted({name for name, _number, _process in carriers(run)})
 
 
 def load_generation(paths: GuestPaths, number: int, alive: Process | None) -> Generation:

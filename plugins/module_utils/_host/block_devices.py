@@ -60,6 +60,16 @@ def block_device(path: str) -> BlockDevice | None:
     )
 
 
+def has_dax(device: int) -> bool:
+    """Whether a block device could carry DAX; False for what is none, as the device of a tmpfs.
+
+    :param device: as in st_dev.
+    """
+    directory = os.path.realpath(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
+    whole = os.path.dirname(directory) if os.path.exists(f"{directory}/partition") else directory
+    return _text(f"{whole}/queue/dax") == "1"
+
+
 def _namespace_kind(whole: str) -> str:
     """By the device that libnvdimm puts above the namespace: pfn with struct pages, btt with a translation table, or none."""
     above = os.path.basename(os.path.realpath(f"{whole}/device"))

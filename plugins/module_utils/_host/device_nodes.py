@@ -57,12 +57,12 @@ def _problem(path: str, request: int | None) -> str:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
-        return error.strerror
+        return error.strerror or str(error)
     try:
         if request is not None:
             fcntl.ioctl(descriptor, request, 0)
     except OSError as error:
-        return error.strerror
+        return error.strerror or str(error)
     finally:
         os.close(descriptor)
     return ""

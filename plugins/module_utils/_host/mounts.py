@@ -77,11 +77,19 @@ def mount_of(path: str) -> Mount | None:
 
     :raises OSError: there is no such path.
     """
+    number = mount_id(path)
+    return next((mount for mount in mounts() if mount.id == number), None)
+
+
+def mount_id(path: str) -> int:
+    """The ``id`` of the mount that a path leads into now.
+
+    :raises OSError: there is no such path.
+    """
     descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as file:
-            number = next(int(line.split()[1]) for line in file if line.startswith("mnt_id:"))
-        return next((mount for mount in mounts() if mount.id == number), None)
+            return next(int(line.split()[1]) for line in file if line.startswith("mnt_id:"))
     finally:
         os.close(descriptor)
 

@@ -67,7 +67,8 @@ def dialogue(words: Sequence[str], timeout: float) -> Iterator[tuple[IO[str], IO
     :param timeout: in seconds; then its stdout ends.
     :raises OSError: it cannot be run.
     """
-    with subprocess.Popen(  # pylint: disable=ansible-bad-function  # AnsibleModule.run_command() cannot answer
+    # AnsibleModule.run_command() cannot answer what a program says.
+    with subprocess.Popen(  # pylint: disable=ansible-bad-function
         words,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
