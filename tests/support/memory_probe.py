@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the kernel says of a host's memory and of its guests' RAM, without asking the collection.
 
-This file runs alone, as root, on any Python >= 3.9 and beside guest_probe.py, so that a test may copy both to a host:
-``memory_probe.py GUEST...`` prints one JSON object.
+It runs as root on any Python >= 3.9 and needs nothing but guest_probe.py beside it, so that a test may copy both to a host:
+``python3 -m support.memory_probe GUEST...`` prints one JSON object.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from guest_probe import heartbeat, qemu_pids, unit
+from support.guest_probe import heartbeat, qemu_pids, unit
 
 # include/uapi/linux/stat.h; the system call's number is that of x86-64.
 STATX = 332

@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     _verb(verbs, "stop", _stop, "end a host and remove all of it")
     ssh = _verb(verbs, "ssh", _ssh, "run a command on a host, or a shell")
     ssh.add_argument("command", nargs=argparse.REMAINDER)
-    push = _verb(verbs, "push", _push, "copy files to a place on a host")
+    push = _verb(verbs, "push", _push, "copy files and directories into a directory on a host")
     push.add_argument("files", nargs="+")
     push.add_argument("target")
     _verb(verbs, "reboot", _reboot, "let a host reboot, and wait for the end of its boot")

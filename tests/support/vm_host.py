@@ -170,10 +170,13 @@ class VmHost:
         return done.stdout.strip()
 
     def push(self, sources: Sequence[str], target: str) -> None:
-        """Copy files and directories to a place on the host."""
-        options = {**SSH_OPTIONS, "ControlPath": str(self._ssh)}
-        words = ["scp", "-F", "none", "-q", "-r", *self._options(options), "-P", str(self.port), *sources]
-        subprocess.run([*words, f"root@127.0.0.1:{target}"], check=True)
+        """Copy files and directories into a directory on the host, which is made if it is missing."""
+        words = [word for path in map(Path, sources) for word in ("-C", str(path.resolve().parent), path.name)]
+        unpack = f"mkdir -p {target} && tar -xf - --no-same-owner -C {target}"
+        with subprocess.Popen(["tar", "-cf", "-", *words], stdout=subprocess.PIPE) as tar:
+            subprocess.run([*self.ssh_words(), unpack], stdin=tar.stdout, check=True)
+        if tar.returncode:
+            raise RuntimeError(f"tar ended with {tar.returncode}")
 
     def answers(self) -> bool:
         """Whether its SSH server lets us in, over a new connection."""
