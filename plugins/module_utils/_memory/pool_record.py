@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,8 @@ from .._host.errors import HostmemError
 from .._host.files import read_json, remove_file, write_json
 
 PATH = "/run/hostmem-hugepages.json"
-_LOCK = "/run/lock/hostmem-hugepages"
+# A directory that is always there: a lock file would be left behind.
+_LOCK = "/sys/kernel/mm"
 
 
 @dataclass
@@ -70,6 +72,9 @@ def _load(path: str) -> dict[str, Any]:
 @contextlib.contextmanager
 def pools_locked(path: str = _LOCK) -> Iterator[None]:
     """One change of the pools at a time: each begins with what it reads."""
-    with open(path, "w", encoding="ascii") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(descriptor)

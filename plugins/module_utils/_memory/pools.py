@@ -223,7 +223,7 @@ def _shrink(wish: PoolWish, found: NodePool, wanted: int, removable: int, reserv
         return NodePlan(found, wanted, wanted)
     problem = (
         f"Node {found.node} keeps {floor} huge pages of {format_size(wish.page_size)} instead of {wanted}: of its {found.nr},"
-        f" {found.nr - found.free} are in use, and {reserved} free ones of the host are reserved for mappings."
+        f" {found.nr - found.free} are in use, and {reserved} free ones of the host are reserved, for mappings or by min_size of mounts."
     )
     return NodePlan(found, wanted, floor, problem)
 
