@@ -246,11 +246,11 @@ DISKS = [
     (disks({"boot_index": "1"}), "disks[0].boot_index", "whole number"),
     (disks({"size": "1G"}), "disks[0].size", "is not known here"),
     (disks({}, {}), "disks[1].id", "'d0' is taken by disks[0].id"),
-    (disks({}, {"id": "d1"}), "disks", "/srv/web1.qcow2 is written by one disk and used by another"),
+    (disks({}, {"id": "d1"}), "disks", "/srv/web1.qcow2 is written by one disk or NVDIMM and used by another"),
     (
         disks({}, {"id": "d1", "read_only": True}),
         "disks",
-        "/srv/web1.qcow2 is written by one disk and used by another",
+        "/srv/web1.qcow2 is written by one disk or NVDIMM and used by another",
     ),
     (disks({"id": "d" * 27}), "disks[0].id", "begin with a letter"),  # node names have 31 characters at most
     (disks({"boot_index": 1}, {"id": "d1", "path": "/srv/b", "boot_index": 1}), "disks", "boot_index 1 is given twice"),
