@@ -33,9 +33,20 @@ def guest_holdings(run: str, installed: Sequence[Binary], left_out: LeftOut) -> 
         facts = _facts(item, installed, mine)
         if item.process.alive():
             found.append(facts)
+            if os.geteuid() not in (0, _owner(item.pid)):
+                left_out.add("processes: the memory of other users' QEMUs", "only root may see it; set become to true")
+                continue
             for entry in mine.as_list():
                 left_out.add(entry["subject"], entry["reason"])
     return found
+
+
+def _owner(pid: int) -> int:
+    """Its user; root for a process that forbids others to look at it, and for one that is gone."""
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except FileNotFoundError:
+        return 0
 
 
 def _facts(item: QemuProcess, installed: Sequence[Binary], left_out: LeftOut) -> dict[str, Any]:
@@ -44,7 +55,7 @@ def _facts(item: QemuProcess, installed: Sequence[Binary], left_out: LeftOut) ->
     if item.generation is not None:
         facts["generation"] = item.generation
     with left_out.around(subject):
-        facts["user"] = user_name(os.stat(f"/proc/{item.pid}").st_uid)
+        facts["user"] = user_name(_owner(item.pid))
         facts["rss"] = resident_size(item.pid)
     facts["qemu"] = _qemu(item, installed)
     with left_out.around(f"{subject}: its memory"):
