@@ -215,28 +215,28 @@ mounts:
       elements: str
       sample: [rw, pagesize=2M]
     hidden:
-      description: Whether another mount lies on it. Its space is not told then.
+      description: Whether another mount lies on it. Its space is not told then. Empty where its directory is not ours to look at.
       returned: always
       type: bool
       sample: false
     page_size:
       description: Size of the pages that its files lie in, in bytes.
-      returned: when it is not hidden
+      returned: when RV(mounts[].hidden) is V(false)
       type: int
       sample: 2097152
     size:
       description: Bytes that its files can have together. Empty where only memory, or the pool, is the limit.
-      returned: when it is not hidden
+      returned: when RV(mounts[].hidden) is V(false)
       type: int
       sample: 268435456
     free:
       description: Bytes of that which no file has. There need not be as much memory.
-      returned: when it is not hidden
+      returned: when RV(mounts[].hidden) is V(false)
       type: int
       sample: 134217728
     available:
       description: The same for users other than root.
-      returned: when it is not hidden
+      returned: when RV(mounts[].hidden) is V(false)
       type: int
       sample: 134217728
     dax:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -56,17 +57,21 @@ def abilities(path: str) -> QemuAbilities:
 
     :raises HostmemError: missing, not executable, no QEMU, or it does not answer within 30 s.
     """
-    words = [path, "-S", "-machine", "none,accel=tcg:kvm", "-nodefaults", "-no-user-config", "-display", "none"]
-    try:
-        found = os.stat(path)
-        with dialogue([*words, "-qmp", "stdio"], _TIMEOUT) as (asking, answers):
-            return _abilities(path, found, _Session(asking, answers))
-    except (OSError, ValueError, LookupError) as error:
-        raise HostmemError(
-            f"{path} does not tell what it can do.",
-            cause=str(error) or type(error).__name__,
-            cure="Check that it is a QEMU system emulator, or reinstall the package that provides it.",
-        ) from error
+    # No machine needs an accelerator, but QEMU wants one; a program may lack the one or the other.
+    words = [path, "-S", "-machine", "none,accel=tcg:kvm:qtest", "-nodefaults", "-no-user-config", "-display", "none"]
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints:
+        try:
+            found = os.stat(path)
+            with dialogue([*words, "-qmp", "stdio"], _TIMEOUT, complaints) as (asking, answers):
+                return _abilities(path, found, _Session(asking, answers))
+        except (OSError, ValueError, LookupError) as error:
+            complaints.seek(0)
+            raise HostmemError(
+                f"{path} does not tell what it can do.",
+                cause=str(error) or type(error).__name__,
+                cure="Check that it is a QEMU system emulator, or reinstall the package that provides it.",
+                qemu=complaints.read().strip()[-2000:],
+            ) from error
 
 
 class _Session:

@@ -61,10 +61,11 @@ def spawn(words: Sequence[str], output: IO[bytes], inherited: Sequence[int]) -> 
 
 
 @contextmanager
-def dialogue(words: Sequence[str], timeout: float) -> Iterator[tuple[IO[str], IO[str]]]:
+def dialogue(words: Sequence[str], timeout: float, complaints: IO[str]) -> Iterator[tuple[IO[str], IO[str]]]:
     """A program while it is talked to: its stdin and its stdout. Afterwards, and when the time is over, it is killed.
 
     :param timeout: in seconds; then its stdout ends.
+    :param complaints: file that takes its stderr.
     :raises OSError: it cannot be run.
     """
     # AnsibleModule.run_command() cannot answer what a program says.
@@ -72,7 +73,7 @@ def dialogue(words: Sequence[str], timeout: float) -> Iterator[tuple[IO[str], IO
         words,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=complaints,
         encoding="utf-8",
         errors="replace",
         cwd="/",

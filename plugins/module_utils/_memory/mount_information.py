@@ -21,8 +21,7 @@ def memory_mounts(left_out: LeftOut) -> list[dict[str, Any]]:
     found = []
     for mount in mounts():
         if mount.type in _IN_MEMORY or dax_option(mount) is not None or has_dax(mount.device):
-            with left_out.around(f"mounts: {mount.point}"):
-                found.append(_described(mount))
+            found.append(_described(mount, left_out))
     return found
 
 
@@ -36,19 +35,20 @@ def dax_option(mount: Mount) -> str | None:
     return None
 
 
-def _described(mount: Mount) -> dict[str, Any]:
-    hidden = _hidden(mount)
-    return {
+def _described(mount: Mount, left_out: LeftOut) -> dict[str, Any]:
+    facts: dict[str, Any] = {
         "point": mount.point,
         "type": mount.type,
         "source": mount.source,
         "root": mount.root,
         "options": list(mount.options),
         "super_options": list(mount.super_options),
-        "hidden": hidden,
-        **({} if hidden else _space(mount)),
-        **_dax(mount, hidden),
+        "hidden": None,
     }
+    with left_out.around(f"mounts: space of {mount.point}"):
+        facts["hidden"] = _hidden(mount)
+        facts.update({} if facts["hidden"] else _space(mount))
+    return {**facts, **_dax(mount, facts["hidden"])}
 
 
 def _hidden(mount: Mount) -> bool:
@@ -72,11 +72,13 @@ def _space(mount: Mount) -> dict[str, Any]:
     }
 
 
-def _dax(mount: Mount, hidden: bool) -> dict[str, Any]:
+def _dax(mount: Mount, hidden: bool | None) -> dict[str, Any]:
     """What the mount and its device say of DAX, and whether a new file really has it; nothing for what lies in memory."""
     if mount.type in _IN_MEMORY:
         return {}
-    can_try = not hidden and "rw" in mount.options and "rw" in mount.super_options and os.access(mount.point, os.W_OK)
+    can_try = (
+        hidden is False and "rw" in mount.options and "rw" in mount.super_options and os.access(mount.point, os.W_OK)
+    )
     return {
         "dax": dax_option(mount),
         "device_dax": has_dax(mount.device),
