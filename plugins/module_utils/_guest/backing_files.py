@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .._host.dax import let_new_files_ask
 from .._host.files import make_directory, open_directory, overwrite, set_owner_and_mode
 from .._host.filesystems import FileSystem, file_system
 from .._host.users import User
@@ -167,6 +168,8 @@ def _make_file(plan: FilePlan, user: User) -> None:
             _remove(plan, directory)
         new = plan.reset or not plan.before.exists
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if new else 0)
+        if plan.placed.block.filesystem == "dax":
+            let_new_files_ask(directory)
         descriptor = os.open(plan.placed.file_name, flags, 0o600, dir_fd=directory)
         try:
             if new:

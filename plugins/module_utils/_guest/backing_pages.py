@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from .._host.dax import allocate_aligned, ask_for_dax, is_dax_file
+from .._host.dax import allocate_aligned, is_dax_file
 from .._host.numa import node_cpus
 from .._host.prealloc import fill
 from .errors import Refused
@@ -27,8 +27,6 @@ def lay_out(placed: PlacedBlock, descriptor: int, size: int) -> None:
     if placed.block.filesystem != "dax":
         os.ftruncate(descriptor, size)
         return
-    if not is_dax_file(descriptor):
-        ask_for_dax(descriptor)  # with dax=inode it decides, on an empty file only
     if not is_dax_file(descriptor):
         raise Refused(
             f"Memory block {placed.block.id}: {placed.path} is not mapped directly (DAX), as the definition demands.",

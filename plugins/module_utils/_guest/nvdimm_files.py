@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 
-from .._host.dax import allocate_aligned, ask_for_dax, is_dax_directory, is_dax_file, map_sync_works
+from .._host.dax import allocate_aligned, is_dax_directory, let_new_files_ask, map_sync_works
 from .._host.devdax import dax_device
 from .._host.files import existing_parent, make_directory, open_directory, set_owner_and_mode
 from .._host.filesystems import free_space
@@ -97,12 +97,12 @@ def _make(nvdimm: Nvdimm, user: User) -> None:
         make_directory(parent, 0o700, user.uid, user.gid)
     directory = open_directory(parent)
     try:
+        if nvdimm.pmem:
+            let_new_files_ask(directory)
         descriptor = os.open(
             name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory
         )
         try:
-            if nvdimm.pmem and not is_dax_file(descriptor):
-                ask_for_dax(descriptor)
             allocate_aligned(descriptor, nvdimm.size)
             set_owner_and_mode(descriptor, 0o600, user.uid, user.gid)
         except BaseException:

@@ -17,6 +17,7 @@ import fcntl
 import mmap
 import os
 import struct
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Union
@@ -108,17 +109,46 @@ def is_dax_file(target: PathOrDescriptor) -> bool:
 def is_dax_directory(path: str) -> bool:
     """True when a new file in the directory can be one: asked of a file without a name, which leaves nothing (O_TMPFILE)."""
     try:
-        descriptor = os.open(path, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        with new_unnamed_file(path, ask=_device_has_dax(os.stat(path).st_dev)) as descriptor:
+            return is_dax_file(descriptor)
     except OSError:
         return False
+
+
+@contextlib.contextmanager
+def new_unnamed_file(directory: str, ask: bool) -> Iterator[int]:
+    """A descriptor of a new file that has no name, while it is needed.
+
+    :param ask: where it is none by itself, one that has asked for DAX from its birth: from a directory with the flag, gone again at once.
+    :raises OSError: no file can be made there.
+    """
+    flags = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
+    descriptor = os.open(directory, flags, 0o600)
     try:
-        if not is_dax_file(descriptor):
-            ask_for_dax(descriptor)  # with dax=inode it decides, as long as the file is empty
-        return is_dax_file(descriptor)
-    except OSError:
-        return False
+        if ask and not is_dax_file(descriptor):
+            with contextlib.suppress(OSError), _flagged_directory(directory) as flagged:
+                other = os.open(flagged, flags, 0o600)
+                os.close(descriptor)
+                descriptor = other
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _flagged_directory(parent: str) -> Iterator[str]:
+    path = tempfile.mkdtemp(prefix=".hostmem-", dir=parent)
+    try:
+        ask_for_dax(path)
+        yield path
+    finally:
+        os.rmdir(path)
+
+
+def _device_has_dax(device: int) -> bool:
+    """The block device could carry DAX; a partition says so by the whole device."""
+    directory = f"/sys/dev/block/{os.major(device)}:{os.minor(device)}"
+    return any(_number(f"{directory}/{place}/dax") for place in ("queue", "../queue"))
 
 
 def map_sync_works(target: PathOrDescriptor, length: int = mmap.PAGESIZE) -> bool:
@@ -145,9 +175,10 @@ def map_sync_works(target: PathOrDescriptor, length: int = mmap.PAGESIZE) -> boo
 
 
 def ask_for_dax(target: PathOrDescriptor, wanted: bool = True) -> None:
-    """Set or clear FS_XFLAG_DAX, the wish that ``dax=inode`` goes by; an empty file follows at once, a directory hands it to new files.
+    """Set or clear FS_XFLAG_DAX, the wish that ``dax=inode`` goes by.
 
-    It is no more than a wish: is_dax_file() says what came of it.
+    New files and directories in a directory that has it get it, and follow it from their birth. A file itself follows it only once nobody
+    has it open any more, and it is opened anew. It is no more than a wish: is_dax_file() says what came of it.
 
     :raises OSError: the file system has no such flag.
     """
@@ -158,6 +189,12 @@ def ask_for_dax(target: PathOrDescriptor, wanted: bool = True) -> None:
         if changed != flags:
             struct.pack_into("=I", attributes, 0, changed)
             fcntl.ioctl(descriptor, _FS_IOC_FSSETXATTR, bytes(attributes))
+
+
+def let_new_files_ask(directory: int) -> None:
+    """Let files that are made in the directory, a descriptor, be on DAX with ``dax=inode``, too; where there is no such flag, nothing is done."""
+    with contextlib.suppress(OSError):
+        ask_for_dax(directory)
 
 
 def extents(target: PathOrDescriptor) -> list[Extent]:
@@ -262,11 +299,24 @@ def allocate_aligned(target: PathOrDescriptor, size: int, tries: int = 16) -> Al
             os.ftruncate(descriptor, before)  # gives back what it got
             raise
         moved = 0
-        if not before:
+        if not before and huge_bytes(extents(descriptor), size, start) < size // HUGE * HUGE:
+            _take_more(descriptor, size)
             while moved < tries and _move_first_misplaced(descriptor, size, start):
                 moved += 1
         os.ftruncate(descriptor, size)
         return Allocation(size, huge_bytes(extents(descriptor), size, start), moved)
+
+
+def _take_more(descriptor: int, size: int) -> None:
+    """Allocate anew with room to move in one go: what is added later often lies elsewhere, and the piece between is lost."""
+    os.ftruncate(descriptor, 0)
+    try:
+        os.posix_fallocate(descriptor, 0, size + HUGE)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        os.ftruncate(descriptor, 0)
+        os.posix_fallocate(descriptor, 0, size)
 
 
 @contextlib.contextmanager
@@ -289,7 +339,7 @@ def _move_first_misplaced(descriptor: int, size: int, start: int) -> bool:
         if row.logical >= size or not excess or row.length < excess + HUGE:
             continue
         try:
-            os.posix_fallocate(descriptor, 0, size + excess)
+            os.posix_fallocate(descriptor, 0, size + excess)  # a part of it may be there already
             _collapse(descriptor, row.logical, excess)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EOPNOTSUPP, errno.EINVAL):

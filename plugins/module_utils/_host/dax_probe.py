@@ -11,7 +11,7 @@ import mmap
 import os
 from dataclasses import dataclass
 
-from .dax import HUGE, allocate_aligned, ask_for_dax, huge_page_share, is_dax_file, map_sync_works
+from .dax import HUGE, allocate_aligned, huge_page_share, is_dax_file, map_sync_works, new_unnamed_file
 
 _SIZE = 8 * HUGE
 
@@ -31,29 +31,15 @@ class Probe:
 def probe(directory: str, ask: bool) -> Probe:
     """Try it in a directory of the file system.
 
-    :param ask: set the file's own flag first, as ``dax=inode`` wants it.
+    :param ask: the file asks for DAX by its own flag, as ``dax=inode`` wants it.
     :raises OSError: no file can be made there.
     """
-    descriptor = _new_file(directory, ask)
-    try:
+    with new_unnamed_file(directory, ask) as descriptor:
         natural = _natural(descriptor)
         if not os.fstat(descriptor).st_size:
             os.ftruncate(descriptor, mmap.PAGESIZE)
         dax, map_sync = is_dax_file(descriptor), map_sync_works(descriptor)
-    finally:
-        os.close(descriptor)
     return Probe(dax, map_sync, natural, _aligned(directory, ask) if dax and natural is not None else None)
-
-
-def _new_file(directory: str, ask: bool) -> int:
-    descriptor = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        if ask:
-            ask_for_dax(descriptor)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 def _natural(descriptor: int) -> float | None:
@@ -68,12 +54,10 @@ def _natural(descriptor: int) -> float | None:
 
 
 def _aligned(directory: str, ask: bool) -> float | None:
-    descriptor = _new_file(directory, ask)
     try:
-        return allocate_aligned(descriptor, _SIZE).share
+        with new_unnamed_file(directory, ask) as descriptor:
+            return allocate_aligned(descriptor, _SIZE).share
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return None
         raise
-    finally:
-        os.close(descriptor)
