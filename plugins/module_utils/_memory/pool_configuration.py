@@ -18,22 +18,10 @@ from .._host.hugetlb_cgroups import CgroupLimit, hugetlb_hierarchy, hugetlb_limi
 from .._host.numa import memory_nodes
 from .._host.pool_settings import PoolSetting, pool_settings
 from .guest_needs import need_of_host
+from .pool_changes import Outcome, apply_pools, describe, diff, foreseen, outcome, shortfall
 from .pool_persistence import PersistencePlan, apply_persistence, choose, plan_persistence, running_pools
 from .pool_record import PoolRecord, load_record, pools_locked, store_record
-from .pools import (
-    Outcome,
-    PoolPlan,
-    PoolWish,
-    apply_pools,
-    check_capacity,
-    check_nodes,
-    check_page_size,
-    describe,
-    diff,
-    foreseen,
-    plan_pools,
-    shortfall,
-)
+from .pools import PoolPlan, PoolWish, check_capacity, check_nodes, check_page_size, plan_pools
 from .reserve import Reserve
 
 # The guests' units and the slice that the role puts them in.
@@ -86,9 +74,12 @@ def ensure_pools(request: PoolRequest, check: bool) -> dict[str, Any]:
         if check:
             after = foreseen(situation.pools)
         else:
-            after = apply_pools(situation.pools, request.tries, request.compaction, request.lenient or situation.later)
-            # Noted first: a boot loader's program that fails must not make us forget what was got.
-            _note(situation, after)
+            keep = request.lenient or situation.later
+            try:
+                after = apply_pools(situation.pools, request.tries, request.compaction, keep)
+            finally:
+                # Whatever fails, what was got must not be forgotten.
+                _note(situation, outcome(situation.pools))
             apply_persistence(situation.persistence)
     return _result(situation, after, check)
 
@@ -186,12 +177,12 @@ def _note(situation: Situation, after: Outcome) -> None:
     before = PoolRecord(dict(record.pages), record.overcommit)
     for item, now in zip(situation.pools.nodes, after.nodes):
         got = now.persistent - item.before.persistent
-        if not request.present:
+        if not request.present and now.persistent <= situation.wanted[item.node]:
             record.pages.pop(item.node, None)
         elif got or persistence.changed:
             known = min(_known(request.page_size, item.node, persistence), item.before.persistent)
             record.add(item.node, known, got)
-    if not request.present and not request.counts:
+    if not request.present and not request.counts and after.pool.overcommit == situation.pools.overcommit:
         record.overcommit = None
     elif situation.pools.overcommit != situation.pools.before.overcommit and record.overcommit is None:
         record.overcommit = situation.pools.before.overcommit

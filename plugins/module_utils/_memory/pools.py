@@ -2,29 +2,18 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Pools of huge pages at run time: what a change needs, what is refused, and the change itself, read back from the kernel."""
+"""Pools of huge pages at run time: what a change of them comes to, and what is refused before."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from .._guest.sizes import format_size
-from .._host.errors import HostmemError, Refused
-from .._host.hugepages import (
-    NodePool,
-    Pool,
-    node_directory,
-    node_pool,
-    page_sizes,
-    pool,
-    pool_directory,
-    set_node_pool,
-    set_overcommit,
-)
+from .._host.errors import Refused
+from .._host.hugepages import NodePool, Pool, node_pool, page_sizes, pool
 from .._host.hugetlbfs_files import describe_files, holding_files
-from .._host.numa import SYS, NodeMemory, compact, memory_nodes, node_memory
+from .._host.numa import SYS, NodeMemory, memory_nodes, node_memory
 from .reserve import Reserve
 
 
@@ -104,19 +93,6 @@ class PoolPlan:
         return replace(after, overcommit=self.overcommit)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What the kernel shows afterwards (or is expected to)."""
-
-    pool: Pool
-    nodes: list[NodePool]
-
-    def short(self, plan: PoolPlan) -> dict[int, int]:
-        """Pages missing of those that were asked for, by node."""
-        pairs = zip(plan.nodes, self.nodes)
-        return {item.node: item.target - after.persistent for item, after in pairs if after.persistent < item.target}
-
-
 def check_page_size(page_size: int, root: str = SYS) -> None:
     """Refuse what the kernel has no pool for.
 
@@ -193,8 +169,8 @@ def check_capacity(wish: PoolWish, root: str = SYS) -> None:
         if pages > present and pages * wish.page_size > total - taken - reserve:
             raise Refused(
                 f"Node {node} is not asked for {pages} huge pages of {format_size(wish.page_size)} at each boot:"
-                f" they are {_mib(pages * wish.page_size)}.",
-                cause=f"Of the node's {_mib(total)}, {_mib(taken)} are in pools of other page sizes, and {_mib(reserve)} are kept for"
+                f" they are {mib(pages * wish.page_size)}.",
+                cause=f"Of the node's {mib(total)}, {mib(taken)} are in pools of other page sizes, and {mib(reserve)} are kept for"
                 " everything else (reserve).",
                 cure="Ask for fewer, or lower reserve.",
             )
@@ -210,8 +186,8 @@ def _grow(wish: PoolWish, found: NodePool, memory: NodeMemory) -> NodePlan:
     possible = found.nr + max(0, memory.available - reserve) // wish.page_size
     problem = (
         f"Node {found.node} is not asked for {wanted} huge pages of {format_size(wish.page_size)}: the {wanted - found.nr} that are"
-        f" missing need {_mib(needed)}; it has {_mib(memory.free)} free and {_mib(memory.available - memory.free)} that can be"
-        f" reclaimed, of which {_mib(reserve)} are kept for everything else (reserve)."
+        f" missing need {mib(needed)}; it has {mib(memory.free)} free and {mib(memory.available - memory.free)} that can be"
+        f" reclaimed, of which {mib(reserve)} are kept for everything else (reserve)."
     )
     return NodePlan(found, wanted, max(found.persistent, possible), problem)
 
@@ -228,7 +204,8 @@ def _shrink(wish: PoolWish, found: NodePool, wanted: int, removable: int, reserv
     return NodePlan(found, wanted, floor, problem)
 
 
-def _mib(size: int) -> str:
+def mib(size: int) -> str:
+    """A size in words, for errors."""
     return f"{size >> 20} MiB"
 
 
@@ -239,134 +216,3 @@ def _held(page_size: int) -> str:
         if files
         else "No file in a mount that is seen here holds them."
     )
-
-
-def apply_pools(plan: PoolPlan, tries: int, compaction: bool, keep: bool) -> Outcome:
-    """Ask the kernel, and read back what it gave.
-
-    A node that gives less is asked again, up to ``tries`` times, after a compaction of its memory. Unless ``keep``, what was got in vain is given
-    back, so that the pools are as before. Nodes that grow come first, so that nobody goes short in between.
-
-    :raises HostmemError: unless ``keep``: the kernel gave less; with the numbers.
-    """
-    growing = [item for item in plan.nodes if item.growth > 0]
-    for item in growing:
-        _ask(plan, item, tries, compaction)
-    middle = outcome(plan)
-    if middle.short(plan) and not keep:
-        for item in growing:
-            _give_back(plan, item)
-        raise shortfall(plan, middle)
-    for item in plan.nodes:
-        if item.growth < 0:
-            _release(plan, item)
-    if plan.overcommit != plan.before.overcommit:
-        try:
-            set_overcommit(plan.wish.page_size, plan.overcommit, plan.root)
-        except OSError as error:
-            raise HostmemError(
-                f"Surplus pages of {format_size(plan.wish.page_size)} cannot be allowed.",
-                cause=f"The kernel said: {error.strerror}. It has none of pages that it cannot allocate at run time.",
-                cure="Leave surplus out for this page size.",
-            ) from error
-    return outcome(plan)
-
-
-def outcome(plan: PoolPlan) -> Outcome:
-    """The pools of the plan's nodes as they are now."""
-    size = plan.wish.page_size
-    return Outcome(pool(size, plan.root), [node_pool(size, item.node, plan.root) for item in plan.nodes])
-
-
-def foreseen(plan: PoolPlan) -> Outcome:
-    """The pools as they would be, if the kernel finds enough memory in one piece, which nobody can tell before."""
-    return Outcome(plan.predicted, [item.predicted for item in plan.nodes])
-
-
-def _ask(plan: PoolPlan, item: NodePlan, tries: int, compaction: bool) -> None:
-    for attempt in range(tries):
-        if attempt and compaction:
-            compact(item.node, plan.root)
-        try:
-            set_node_pool(plan.wish.page_size, item.node, item.target, plan.root)
-        except OSError as error:
-            raise HostmemError(
-                f"The kernel does not let the huge pages of {format_size(plan.wish.page_size)} on node {item.node} be set.",
-                cause=f"It said: {error.strerror}. Gigantic pages need CONFIG_CONTIG_ALLOC, and in a container /sys can be read-only.",
-                cure="Ask for the pages at boot (persist: boot), or do this on the host itself.",
-            ) from error
-        if node_pool(plan.wish.page_size, item.node, plan.root).persistent >= item.target:
-            return
-
-
-def _give_back(plan: PoolPlan, item: NodePlan) -> None:
-    """As far as nobody uses the pages already."""
-    now = node_pool(plan.wish.page_size, item.node, plan.root)
-    whole = pool(plan.wish.page_size, plan.root)
-    free = max(0, min(now.free, whole.free - whole.reserved))
-    set_node_pool(plan.wish.page_size, item.node, max(item.before.persistent, now.persistent - free), plan.root)
-
-
-def _release(plan: PoolPlan, item: NodePlan) -> None:
-    """Shrink a pool; what somebody has taken since the plan was made stays part of it.
-
-    :raises HostmemError: somebody has.
-    """
-    size = plan.wish.page_size
-    set_node_pool(size, item.node, item.target, plan.root)
-    after = node_pool(size, item.node, plan.root)
-    taken = after.surplus - item.before.surplus
-    if taken > 0:
-        set_node_pool(size, item.node, after.persistent + taken, plan.root)
-        raise HostmemError(
-            f"Node {item.node} keeps {after.persistent + taken} huge pages of {format_size(size)} instead of {item.target}.",
-            cause=f"{taken} of them were taken into use meanwhile.",
-            cure="Try again when their users have ended.",
-        )
-
-
-def shortfall(plan: PoolPlan, after: Outcome) -> HostmemError:
-    """What the kernel did not give, in words."""
-    size = format_size(plan.wish.page_size)
-    texts = []
-    for item, now in zip(plan.nodes, after.nodes):
-        if now.persistent < item.target:
-            memory = node_memory(item.node, plan.root)
-            texts.append(
-                f"Node {item.node} gave {now.persistent} huge pages of {size} instead of {item.target}"
-                f" (it had {item.before.persistent} before, and has {_mib(memory.free)} free now)."
-            )
-    return HostmemError(
-        " ".join(texts),
-        cause="Its free memory is not in pieces large enough: what cannot be moved lies in between.",
-        cure="Ask for the pages at boot (persist: boot), end what uses the memory, or ask for fewer.",
-    )
-
-
-def describe(plan: PoolPlan, after: Outcome) -> list[dict[str, Any]]:
-    """For results: each node with what was wanted, what there was, and what there is."""
-    return [
-        {
-            "node": item.node,
-            "wanted": item.wanted,
-            "granted": now.persistent - item.before.persistent,
-            "before": item.before.as_dict(),
-            "after": now.as_dict(),
-        }
-        for item, now in zip(plan.nodes, after.nodes)
-    ]
-
-
-def diff(plan: PoolPlan, after: Outcome) -> dict[str, dict[str, Any]]:
-    """Before and after by the kernel's files, for --diff."""
-    size = plan.wish.page_size
-    files = [f"{node_directory(size, item.node, plan.root)}/nr_hugepages" for item in plan.nodes]
-    sides = {
-        "before": dict(zip(files, (item.before.persistent for item in plan.nodes))),
-        "after": dict(zip(files, (now.persistent for now in after.nodes))),
-    }
-    if plan.wish.overcommit is not None:
-        name = f"{pool_directory(size, plan.root)}/nr_overcommit_hugepages"
-        sides["before"][name] = plan.before.overcommit
-        sides["after"][name] = after.pool.overcommit
-    return sides

@@ -14,11 +14,11 @@ import pytest
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import Refused
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.hugepages import gigantic, page_sizes
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.numa import memory_nodes, node_memory, parse_node_list
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.pool_changes import foreseen
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.pools import (
     PoolPlan,
     PoolWish,
     check_capacity,
-    foreseen,
     plan_pools,
 )
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.reserve import Reserve, parse_reserve
