@@ -200,11 +200,11 @@ nodes:
       returned: always
       type: int
       sample: 2048
-    before: &pool_of_a_node
+    before:
       description: The pool before.
       returned: always
       type: dict
-      contains:
+      contains: &pool_of_a_node
         nr:
           description: Pages, surplus pages among them.
           returned: always
@@ -226,18 +226,20 @@ nodes:
           type: int
           sample: 0
     after:
-      <<: *pool_of_a_node
       description: The pool afterwards.
+      returned: always
+      type: dict
+      contains: *pool_of_a_node
 pool:
   description: The pool of the whole host, in pages.
   returned: success
   type: dict
   contains:
-    before: &pool
+    before:
       description: The pool before.
       returned: always
       type: dict
-      contains:
+      contains: &pool
         nr:
           description: Pages, surplus pages among them.
           returned: always
@@ -264,8 +266,10 @@ pool:
           type: int
           sample: 0
     after:
-      <<: *pool
       description: The pool afterwards.
+      returned: always
+      type: dict
+      contains: *pool
 persist:
   description: How the pools come back at each boot, O(persist=auto) resolved.
   returned: success

@@ -61,7 +61,8 @@ FILES = {
     "usr/lib/sysctl.d/20-b.conf": " vm.nr_hugepages_mempolicy = 4",
     "etc/tmpfiles.d/a.conf": "w /sys/devices/system/node/node1/hugepages/hugepages-1048576kB/nr_hugepages - - - - 3\n"
     "w+! /proc/sys/vm/nr_hugepages - - - - 9\nd /x/hugepages-2048kB/nr_hugepages\n",
-    "etc/tmpfiles.d/hostmem-hugepages.conf": "# Managed by hostmem.qemu (module hugepages)\nw! /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages - - - - 9\n",
+    "etc/tmpfiles.d/hostmem-hugepages.conf": "# Managed by hostmem.qemu (module hugepages)\n"
+    "w! /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages - - - - 9\n",
     "etc/default/grub": '#GRUB_CMDLINE_LINUX="hugepages=1"\nGRUB_CMDLINE_LINUX="quiet hugepagesz=1G hugepages=0:2"\n',
     "etc/default/grub.d/x.cfg": "GRUB_CMDLINE_LINUX_DEFAULT='hugepages=7'\n",
     "etc/default/grub.d/hostmem-hugepages.cfg": '# Managed by hostmem.qemu\nGRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX hugepages=6"\n',
