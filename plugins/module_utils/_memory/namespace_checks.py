@@ -154,25 +154,27 @@ def is_named(namespace: Namespace, told: str) -> bool:
     return bool(told) and told in (namespace.dev, namespace.name)
 
 
-def check_free_to_destroy(namespace: Namespace, told: str) -> None:
+def check_free_to_destroy(namespace: Namespace, told: str, why: str) -> None:
     """Nobody uses the namespace, and it holds nothing, or is named as one that may be lost.
 
     :param told: what the user named, ``namespace0.0`` or its name.
+    :param why: what it would be destroyed for, as a sentence.
     :raises Refused: it is in use, whatever was named; or it holds data and was not named.
     """
     users = _users(namespace)
     if users:
         raise Refused(
             f"{namespace.dev} is in use and stays as it is.",
-            cause="; ".join(users) + ".",
+            cause=f"{why} {'; '.join(users)}.",
             cure="End that first: stop the guests, unmount the file system.",
         )
     found = data_of(namespace)
     if found and not is_named(namespace, told):
-        other = f" destroy_data names {told}, which it is not." if told else ""
+        explained = MODES[namespace.mode] if namespace.mode in ("raw", "sector") else ""
+        other = f"destroy_data names {told}, which it is not." if told else ""
         raise Refused(
             f"{namespace.dev} holds data and stays as it is: {found}.",
-            cause=MODES.get(namespace.mode, "") + other,
+            cause=" ".join(text for text in (why, explained, other) if text),
             cure=f"If the data may be lost, set destroy_data to {namespace.name or namespace.dev}.",
         )
 

@@ -196,12 +196,29 @@ def _plan_rebuild(wish: Wish, region: Region, target: Namespace) -> Plan:
     _check_labels(wish, region, size)
     if not region.labels and size != region.size:
         check_size(region, wish.align, size, region.size)
-        check_free_to_destroy(target, wish.destroy)
+        check_free_to_destroy(target, wish.destroy, _why_anew(wish, target, size))
         return Plan("create", wish, region, target, label=True)
     check_region(region, wish.align, target)
     check_size(region, wish.align, size, _room(region, target))
-    check_free_to_destroy(target, wish.destroy)
+    check_free_to_destroy(target, wish.destroy, _why_anew(wish, target, size))
     return Plan("rebuild", wish, region, target)
+
+
+def _why_anew(wish: Wish, target: Namespace, size: int) -> str:
+    """What of a namespace is not as wanted, as a sentence."""
+    pairs = (
+        ("mode", target.mode, wish.mode),
+        ("align", _size(target.align), _size(wish.align)),
+        ("map", target.map, wish.map),
+        ("size", _size(target.raw_size), _size(size)),
+        ("name", target.name, wish.name or target.name),
+    )
+    changed = [f"{key} {old or 'none'} to {new}" for key, old, new in pairs if old != new]
+    return f"It would be made anew, to change {', '.join(changed)}." if changed else "It would be made anew."
+
+
+def _size(size: int | None) -> str | None:
+    return None if size is None else format_size(size)
 
 
 def _plan_new(wish: Wish, region: Region) -> Plan:
@@ -229,7 +246,7 @@ def _plan_undivided(wish: Wish, region: Region) -> Plan:
     size = _size_or_all(wish, region, region.size)
     _check_labels(wish, region, size)
     check_size(region, wish.align, size, region.size)
-    check_free_to_destroy(target, wish.destroy)
+    check_free_to_destroy(target, wish.destroy, _why_anew(wish, target, size))
     if region.labels_possible:
         return Plan("create", wish, region, target, label=True)
     return Plan("rebuild", wish, region, target)
@@ -313,7 +330,7 @@ def plan_absent(wish: Wish) -> Plan:
     if target is None:
         return Plan("none", wish, None, None)
     region = next(item for item in found if item.dev == target.region)
-    check_free_to_destroy(target, wish.destroy)
+    check_free_to_destroy(target, wish.destroy, "It would be destroyed.")
     return Plan("destroy", wish, region, target)
 
 
