@@ -6,13 +6,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.engine import EngineHost, mapping
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.cgroups import own_groups
+from support.engine import EngineHost, mapping, wait_until
 from support.host import MACHINE
 from support.materials import huge_pages
 from support.sound import assert_alive, assert_sound, refuses
@@ -276,3 +281,52 @@ def test_offset_of_the_mapping(host: EngineHost) -> None:
         file.seek(0x200000)
         assert file.read(4) == b"HMB1"
     assert_alive(page)
+
+
+# --- limits of control groups
+
+
+@contextlib.contextmanager
+def limited(host: EngineHost, controller: str, settings: dict[str, str]) -> Iterator[Path]:
+    """A control group below our own, with limits. Version 1 or 2, as the machine has it; mounted here where it is nowhere."""
+    if not own_groups(controller)[0]:
+        place = host.root / "cgroup"
+        place.mkdir()
+        subprocess.run(["mount", "-t", "cgroup", "-o", controller, "hostmem-test", place], check=True)
+        host.later.callback(subprocess.run, ["umount", str(place)], check=True)
+    group = Path(own_groups(controller)[1][0]) / f"hostmem-test-{os.getpid()}"
+    group.mkdir()
+    try:
+        for name, value in settings.items():
+            if (group / name).exists():
+                (group / name).write_text(value)
+        yield group
+    finally:
+        wait_until(lambda: not (group / "cgroup.procs").read_text().strip(), "the group is never empty")
+        group.rmdir()
+
+
+def start_in(host: EngineHost, group: Path) -> dict[str, Any]:
+    """Start the guest by a program in the group; the verb's result."""
+    words = ["/bin/sh", "-c", f'echo $$ >{group}/cgroup.procs && exec "$@"', "sh", *host.command("start", "g")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    result: dict[str, Any] = json.loads(done.stdout)["results"][0]
+    return result
+
+
+def test_memory_limit_of_a_control_group_is_refused(host: EngineHost) -> None:
+    host.define(host.heartbeat("g"))
+    with limited(host, "memory", {"memory.max": str(32 * MIB), "memory.limit_in_bytes": str(32 * MIB)}) as group:
+        refuses(start_in(host, group)["error"], "needs 64M, its control group may have 32M", "killed", "MemoryMax")
+    assert not list(host.memory.rglob("*.ram0"))
+    assert host.one("start", "g")["changed"]
+
+
+def test_huge_page_limit_of_a_control_group_is_refused(host: EngineHost) -> None:
+    directory = huge_pages(host, 40) / "g"
+    block = host.block("g", backing="hugetlbfs", page_size="2M", directory=str(directory))
+    host.define(host.heartbeat("g", memory={"blocks": [block]}))
+    files = ("hugetlb.2MB.max", "hugetlb.2MB.limit_in_bytes")
+    with limited(host, "hugetlb", dict.fromkeys(files, str(32 * MIB))) as group:
+        refuses(start_in(host, group)["error"], "needs 64M, its control group may have 32M", "SIGBUS")
+    assert not directory.exists()

@@ -14,6 +14,7 @@ from typing import Any
 from .._host.files import make_directory, remove_file
 from .._host.taps import TapError, ensure_tap, remove_tap
 from .backing_files import apply_absent, apply_present, plan_absent, plan_present
+from .backing_limits import check_limits
 from .config import Config
 from .definition import Definition, parse_definition
 from .errors import Refused
@@ -46,6 +47,7 @@ def prepare(config: Config, guest: StoredGuest) -> None:
     make_directories(config, paths)
     if ensure_running_taps(config, paths):
         return
+    check_limits(definition)
     plan = plan_present(layout(definition), config.user, fresh=True)
     for nvdimm in definition.nvdimms:
         ensure_nvdimm(nvdimm, config.user)

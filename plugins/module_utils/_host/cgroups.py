@@ -40,6 +40,26 @@ def groups(root: str, prefixes: Sequence[str]) -> list[str]:
     return sorted(found)
 
 
+def own_groups(
+    controller: str, path: str = "/proc/self/cgroup", found: list[Mount] | None = None
+) -> tuple[str, list[str]]:
+    """The hierarchy's root, and the directories of this process's group and of every group that it lies in; none without the controller."""
+    root = hierarchy(controller, found)
+    if root is None:
+        return "", []
+    names = {}
+    with open(path, encoding="ascii", errors="surrogateescape") as file:
+        for line in file:
+            number, controllers, name = line.rstrip("\n").split(":", 2)
+            names.update(dict.fromkeys(controllers.split(","), name) if number != "0" else {"": name})
+    directory = os.path.normpath(f"{root}/{names.get(controller, names.get('', '/'))}")
+    above = []
+    while directory.startswith(root) and os.path.isdir(directory):
+        above.append(directory)
+        directory = os.path.dirname(directory)
+    return root, above
+
+
 def group_name(root: str, directory: str) -> str:
     """The group's path in its hierarchy, such as ``/machine.slice``."""
     return "/" + os.path.relpath(directory, root).strip(".")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +49,12 @@ def hugetlb_limits(root: str, page_size: int, prefixes: Sequence[str]) -> list[C
     :param root: of the hierarchy.
     :param prefixes: beginnings of the groups' names, such as ``hostmem-guest@`` and ``machine.slice``.
     """
-    return [limit for group in groups(root, prefixes) for limit in _limits(root, group, page_size)]
+    return hugetlb_limits_of(root, groups(root, prefixes), page_size)
+
+
+def hugetlb_limits_of(root: str, directories: Iterable[str], page_size: int) -> list[CgroupLimit]:
+    """The limits that these groups set."""
+    return [limit for group in directories for limit in _limits(root, group, page_size)]
 
 
 def _limits(root: str, group: str, page_size: int) -> Iterator[CgroupLimit]:

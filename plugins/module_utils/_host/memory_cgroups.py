@@ -9,7 +9,7 @@ Pages of tmpfs and memfd count where they were touched first; huge pages of a po
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,8 +57,13 @@ def memory_limits(root: str, prefixes: Sequence[str]) -> list[MemoryLimit]:
     :param root: of the hierarchy.
     :param prefixes: beginnings of the groups' names, such as ``hostmem-guest@`` and ``machine.slice``.
     """
+    return memory_limits_of(root, groups(root, prefixes))
+
+
+def memory_limits_of(root: str, directories: Iterable[str]) -> list[MemoryLimit]:
+    """The limits that these groups set."""
     found = []
-    for group in groups(root, prefixes):
+    for group in directories:
         for name, (limits, current) in _FILES.items():
             limit = limit_in(f"{group}/{name}")
             if limit is not None:
