@@ -27,8 +27,8 @@ options:
         QEMUs, some 20 ms for each GiB in small pages. All other parts take some milliseconds.
     type: list
     elements: str
-    choices: [numa_nodes, huge_pages, mounts, pmem, userfaultfd, kvm, kernel, limits, qemus, processes]
-    default: [numa_nodes, huge_pages, mounts, pmem, userfaultfd, kvm, kernel, limits, qemus, processes]
+    choices: [memory, numa_nodes, huge_pages, mounts, pmem, userfaultfd, kvm, kernel, limits, qemus, processes]
+    default: [memory, numa_nodes, huge_pages, mounts, pmem, userfaultfd, kvm, kernel, limits, qemus, processes]
   config:
     description:
       - Configuration of the runtime, which says as which user QEMU runs, and where definitions and sockets are.
@@ -81,6 +81,41 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+memory:
+  description: Memory of the whole host, in bytes.
+  returned: when O(gather_subset) has V(memory)
+  type: dict
+  contains:
+    total:
+      description: All that the kernel has.
+      returned: always
+      type: int
+      sample: 6309969920
+    free:
+      description: What nothing lies in.
+      returned: always
+      type: int
+      sample: 4026531840
+    available:
+      description: What can be had without swapping, by the kernel's estimate. Free huge pages are not in it.
+      returned: always
+      type: int
+      sample: 5488246784
+    shared:
+      description: What lies in files of tmpfs and in memfds.
+      returned: always
+      type: int
+      sample: 268435456
+    swap_total:
+      description: Size of the swap space.
+      returned: always
+      type: int
+      sample: 0
+    swap_free:
+      description: What of it is free.
+      returned: always
+      type: int
+      sample: 0
 numa_nodes:
   description: The NUMA nodes.
   returned: when O(gather_subset) has V(numa_nodes)

@@ -223,6 +223,18 @@ def test_bare_qemu_on_tmpfs(host: EngineHost) -> None:
         assert ("size" in both[0], both[1]["size"]) == (False, MIB)
 
 
+def test_bare_qemu_whose_huge_pages_are_untouched(host: EngineHost) -> None:
+    """They are only promised to it, and still are huge."""
+    directory = huge_pages(host, 64)
+    file = f"memory-backend-file,id=m,size=64M,share=on,mem-path={directory}/ram"
+    with bare_qemu("-object", file, "-object", "memory-backend-memfd,id=n,size=32M,hugetlb=on,hugetlbsize=2M") as pid:
+        rows = holdings(of_process(host, pid))
+        assert {key: (row["mapped"], row["present"]) for key, row in rows.items()} == {
+            ("hugetlbfs", HUGE): (RAM, 0),
+            ("memfd", HUGE): (RAM // 2, 0),
+        }
+
+
 @pytest.mark.parametrize("share", ["on", "off"])
 def test_bare_qemu_without_a_file(host: EngineHost, share: str) -> None:
     with bare_qemu("-object", f"memory-backend-ram,id=m,size=64M,share={share},prealloc=on") as pid:
@@ -335,6 +347,17 @@ def test_pools_are_those_of_sysfs(host: EngineHost, pool: HugePagePool) -> None:
             assert (node["nr"], node["free"]) == (here["nr_hugepages"], here["free_hugepages"])
             assert (node["used"], node["surplus"]) == (node["nr"] - node["free"], here["surplus_hugepages"])
     assert [item["reserved"] >= 3 for item in told["pools"] if item["page_size"] == HUGE] == [True]
+
+
+def test_memory_of_the_host(host: EngineHost) -> None:
+    memory = asked(host, "memory")["memory"]
+    assert memory["total"] == os.sysconf("SC_PHYS_PAGES") * PAGE
+    assert 0 < memory["free"] <= memory["available"] <= memory["total"]
+    directory = host.root / "shared"
+    small_tmpfs(host, directory, "size=512M")
+    with (directory / "file").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, 500 * MIB)
+    assert asked(host, "memory")["memory"]["shared"] > memory["shared"] + 250 * MIB  # others give some back meanwhile
 
 
 def test_nodes(host: EngineHost) -> None:

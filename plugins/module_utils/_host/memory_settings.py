@@ -52,6 +52,21 @@ def overcommit(proc: str = "/proc") -> dict[str, Any]:
     return found
 
 
+def host_memory(proc: str = "/proc") -> dict[str, int]:
+    """Memory of the whole host in bytes (proc_meminfo(5)): total, free, available, shared (tmpfs and memfd), swap_total, swap_free."""
+    names = {
+        "total": "MemTotal",
+        "free": "MemFree",
+        "available": "MemAvailable",
+        "shared": "Shmem",
+        "swap_total": "SwapTotal",
+        "swap_free": "SwapFree",
+    }
+    meminfo = _text(f"{proc}/meminfo")
+    found = {key: re.search(rf"^{name}:\s+(\d+) kB", meminfo, re.M) for key, name in names.items()}
+    return {key: int(match.group(1)) * 1024 for key, match in found.items() if match}
+
+
 def unprivileged_userfaultfd(proc: str = "/proc") -> bool | None:
     """vm.unprivileged_userfaultfd: any process may handle faults of the kernel too (Linux 5.2); None where there is no such setting."""
     number = _number(f"{proc}/sys/vm/unprivileged_userfaultfd")

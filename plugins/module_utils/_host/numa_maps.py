@@ -44,7 +44,7 @@ def numa_maps(pid: int) -> dict[int, MappedPages]:
 def parse_numa_maps(lines: Iterable[str]) -> Iterator[MappedPages]:
     """Lines such as ``7f2a40000000 bind:1 file=/mnt/huge/ram0 huge dirty=32 N1=32 kernelpagesize_kB=2048``.
 
-    A line ends after the policy for a mapping without pages of its own, such as [vdso]; then its page size is 0.
+    A mapping of which nothing was touched shows neither nodes nor page size; then that is 0.
     """
     for line in lines:
         words = line.split()

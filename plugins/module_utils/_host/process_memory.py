@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 import resource
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+_MAPPING = re.compile(r"([0-9a-f]+)-[0-9a-f]+ ")
 _LOCKED = re.compile(r"^Max locked memory\s+(\S+)\s+(\S+)", re.M)
 
 
@@ -37,6 +39,28 @@ def proportional_size(pid: int) -> int | None:
     """
     with open(f"/proc/{pid}/smaps_rollup", encoding="utf-8", errors="replace") as file:
         return kilobytes(file.read(), "Pss")
+
+
+def kernel_page_sizes(pid: int) -> dict[int, int]:
+    """Page size of each mapping by its start address, in bytes (KernelPageSize), of untouched ones too; a walk of all page tables.
+
+    :raises OSError: it is gone, or not ours to look at.
+    """
+    with open(f"/proc/{pid}/smaps", encoding="utf-8", errors="replace") as file:
+        return parse_page_sizes(file)
+
+
+def parse_page_sizes(lines: Iterable[str]) -> dict[int, int]:
+    """From lines of smaps: a mapping as in maps, then its properties such as ``KernelPageSize:     2048 kB``."""
+    found = {}
+    start = 0
+    for line in lines:
+        match = _MAPPING.match(line)
+        if match:
+            start = int(match.group(1), 16)
+        elif line.startswith("KernelPageSize:"):
+            found[start] = int(line.split()[1]) * 1024
+    return found
 
 
 def kilobytes(text: str, name: str) -> int | None:

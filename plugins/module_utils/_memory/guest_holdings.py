@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._host.numa_maps import MappedPages, numa_maps
-from .._host.process_memory import locked_memory_limit, proportional_size, resident_size
+from .._host.process_memory import kernel_page_sizes, locked_memory_limit, proportional_size, resident_size
 from .._host.processes import mappings
 from .._host.users import user_name
 from .left_out import LeftOut
@@ -93,5 +93,8 @@ def _memory(pid: int, left_out: LeftOut) -> list[Holding]:
         pages = numa_maps(pid)
     except FileNotFoundError:
         left_out.add("processes: nodes of their memory", "this kernel knows no NUMA (CONFIG_NUMA)")
+    sizes: dict[int, int] = {}
+    if not pages or any(item.huge and not item.page_size for item in pages.values()):
+        sizes = kernel_page_sizes(pid)
     question = dax_question(pid, lambda reason: left_out.add(f"processes: {pid}: its memory", reason))
-    return holdings(mappings(pid), types, pages, question)
+    return holdings(mappings(pid), types, pages, sizes, question)

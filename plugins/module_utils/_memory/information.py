@@ -11,6 +11,7 @@ from typing import Any
 
 from .._guest.config import Config, load_config
 from .._host.hugepages import default_page_size, node_pool, page_sizes, pool
+from .._host.memory_settings import host_memory as memory_of_host
 from .._host.memory_settings import overcommit, same_page_merging, transparent_huge_pages
 from .._host.numa import memory_nodes, node_cpus, node_distances, node_memory, online_nodes
 from .device_access import kvm, userfaultfd
@@ -108,6 +109,7 @@ def _processes(report: _Report) -> list[dict[str, Any]]:
 
 # In this order: the processes' versions are those of the QEMUs that were asked.
 _PARTS: dict[str, Callable[[_Report], Any]] = {
+    "memory": lambda _report: memory_of_host(),
     "numa_nodes": _numa_nodes,
     "huge_pages": _huge_pages,
     "mounts": lambda report: memory_mounts(report.left_out),

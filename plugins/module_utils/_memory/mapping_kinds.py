@@ -64,12 +64,14 @@ def holdings(
     whole: Iterable[MemoryMapping],
     types: Mapping[tuple[int, int], str],
     pages: Mapping[int, MappedPages],
+    page_sizes: Mapping[int, int],
     is_dax: Callable[[MemoryMapping], bool],
 ) -> list[Holding]:
     """What the mappings of a process sum up to, by kind and page size; what its programs and libraries need is left out.
 
     :param types: what file_systems() says.
     :param pages: what numa_maps() says; empty where that is not known.
+    :param page_sizes: what kernel_page_sizes() says, for mappings whose size ``pages`` does not tell.
     :param is_dax: asked of files in file systems that can have DAX.
     """
     whole = list(whole)
@@ -79,7 +81,7 @@ def holdings(
         kind = _kind(item, types, pages.get(item.start), is_dax) if _is_memory(item, programs) else None
         if kind is not None:
             there = pages.get(item.start)
-            page_size = there.page_size if there and there.page_size else mmap.PAGESIZE
+            page_size = (there.page_size if there else 0) or page_sizes.get(item.start, mmap.PAGESIZE)
             holding = found.setdefault((kind, page_size), Holding(kind, page_size))
             holding.add(item.end - item.start, None if kind == DAX else there)
     return sorted(found.values(), key=lambda item: (KINDS.index(item.kind), item.page_size))
