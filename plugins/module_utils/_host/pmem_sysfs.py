@@ -64,7 +64,6 @@ def _namespace(dev: str, region: str, devices: str) -> Namespace:
     raw = number_in(f"{directory}/size") or 0
     # Without a holder, what could have a page map has it in ordinary memory.
     map_ = _MAPS.get(text_in(f"{top}/mode")) if holder else "mem" if mode == "fsdax" else None
-    sector = re.search(r"\[(\d+)\]", text_in(f"{directory}/sector_size"))
     size = number_in(f"{top}/size")
     return Namespace(
         dev=dev,
@@ -75,13 +74,19 @@ def _namespace(dev: str, region: str, devices: str) -> Namespace:
         raw_size=raw,
         align=number_in(f"{top}/align") if holder else None,
         map=map_,
-        sector_size=int(sector.group(1)) if sector else None,
+        sector_size=None if mode == "devdax" else _sector_size(directory, top),
         device=_device(top),
         enabled=os.path.exists(f"{top}/driver"),
         numa_node=_node(directory),
         uuid=text_in(f"{top}/uuid") or text_in(f"{directory}/uuid"),
         start=number_in(f"{directory}/resource"),
     )
+
+
+def _sector_size(*directories: str) -> int:
+    """The chosen one is in brackets; a btt device has its own, and without labels there is no choice."""
+    matches = [re.search(r"\[(\d+)\]", text_in(f"{directory}/sector_size")) for directory in directories]
+    return next((int(match.group(1)) for match in reversed(matches) if match), 512)
 
 
 def _device(directory: str) -> str:
