@@ -325,6 +325,8 @@ def mounted(path: str, **changes: Any) -> Any:
     same(again.diff()["before"], again.diff()["after"])
     predicted = {path: side for path, side in plan.diff()["after"].items() if side != {"state": "absent"}}
     same(again.diff()["before"], predicted)
+    if plan.make:
+        same(again.uuid, plan.uuid)
     return done
 
 
@@ -567,6 +569,19 @@ def dax_of_each_file_and_none() -> None:
         done = mounted(path, type=kind, dax="never")
         same((done.found.dax, done.found.map_sync, dax.is_dax_file(f"{POINT}/guest/flagged")), (False, False, False))
         take_back(POINT)
+
+
+@case
+def file_systems_of_namespaces_have_uuids_of_their_own() -> None:
+    found = []
+    for _time in range(2):
+        path = device(size=32 * MIB, destroy="ram0")
+        clear(path)
+        plans = [dax_mounts.plan_mount(mount_wish(path)) for _again in range(2)]
+        same(plans[0].uuid, plans[1].uuid)
+        found.append(plans[0].uuid)
+        namespaces.apply(namespaces.plan_absent(wish(destroy="ram0")))
+    true(found[0] != found[1], "another namespace, another UUID")
 
 
 @case

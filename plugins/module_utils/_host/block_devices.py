@@ -93,14 +93,18 @@ def _text(path: str) -> str:
 
 
 def uuid_for(device: BlockDevice) -> str:
-    """The UUID for a new file system on this device: the same each time it is asked, and no other host's or device's.
+    """The UUID for a new file system on this device, so that the configuration of a mount can be foretold before the file system is there.
 
-    So the configuration of a mount can be foretold before the file system is there.
+    The same each time it is asked, and another for each namespace that was ever made: names such as pmem0 go to other devices later.
+    A device without an identity of its own gets any.
     """
-    place = _text(f"/sys/dev/block/{os.major(device.device)}:{os.minor(device.device)}/../device/uuid") or device.path
-    number = _text(f"/sys/dev/block/{os.major(device.device)}:{os.minor(device.device)}/partition")
-    host = _text("/etc/machine-id")
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"hostmem.qemu:{host}:{device.namespace}:{place}:{number}"))
+    directory = f"/sys/dev/block/{os.major(device.device)}:{os.minor(device.device)}"
+    whole = os.path.realpath(f"{directory}/.." if device.partition else directory)
+    identity = _text(f"{whole}/device/uuid") or _text(f"{whole}/wwid") or _text(f"{whole}/serial")
+    if not identity:
+        return str(uuid.uuid4())
+    number = _text(f"{directory}/partition")
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"hostmem.qemu:{_text('/etc/machine-id')}:{identity}:{number}"))
 
 
 def stable_path(file_system_uuid: str, device: BlockDevice) -> str:
