@@ -17,7 +17,7 @@ from typing import Any
 MODULES = Path(__file__).resolve().parents[2] / "plugins" / "modules"
 
 
-def run_module(name: str, check: bool = False, directory: str = "/", **arguments: Any) -> dict[str, Any]:
+def run_module(name: str, /, check: bool = False, directory: str = "/", **arguments: Any) -> dict[str, Any]:
     """The result of a module, well or failed, with its warnings as texts.
 
     :param directory: where the module runs.
@@ -45,7 +45,7 @@ def _text(warning: Any) -> str:
     return str(warning["event"]["msg"]) if isinstance(warning, dict) else str(warning)
 
 
-def foretold(name: str, **arguments: Any) -> dict[str, Any]:
+def foretold(name: str, /, **arguments: Any) -> dict[str, Any]:
     """A run, and before it the same in check mode: both must tell the same; and a second run must change nothing."""
     checked = run_module(name, check=True, **arguments)
     done = run_module(name, **arguments)
@@ -56,7 +56,7 @@ def foretold(name: str, **arguments: Any) -> dict[str, Any]:
     return done
 
 
-def refused(name: str, **arguments: Any) -> str:
+def refused(name: str, /, **arguments: Any) -> str:
     """The message of a module that refuses, with and without check mode in the same words."""
     checked, done = run_module(name, check=True, **arguments), run_module(name, **arguments)
     assert checked.get("failed"), checked
