@@ -542,7 +542,7 @@ qemus:
       type: str
       sample: Debian 1:11.1.3+ds-1
     machines:
-      description: Number of machine types, of deprecated ones among them, and the newest of each kind by QEMU's own short name.
+      description: Number of machine types, of deprecated ones among them, and those with short names, which the newest of each kind has.
       returned: when it answered
       type: dict
       sample: {"count": 41, "deprecated": 18, "newest": {"pc": "pc-i440fx-11.1", "q35": "pc-q35-11.1"}}

@@ -19,7 +19,7 @@ _TIMEOUT = 30.0
 
 @dataclass(frozen=True)
 class QemuAbilities:
-    """``newest_machines`` are the versioned machine types by QEMU's own short names, such as ``q35``.
+    """``newest_machines`` are the machine types by QEMU's own short names, such as ``q35``.
 
     ``migration_modes`` are those of the migration parameter ``mode``; none in a QEMU before 8.2.
     """
@@ -125,11 +125,8 @@ def _abilities(path: str, found: os.stat_result, session: _Session) -> QemuAbili
 
 
 def newest_machines(machines: list[dict[str, Any]]) -> dict[str, str]:
-    """Versioned machine types by their aliases, which QEMU gives to the newest of each kind."""
-    aliased = {str(item["alias"]): str(item["name"]) for item in machines if item.get("alias")}
-    return {
-        alias: name for alias, name in sorted(aliased.items()) if any(char.isdigit() for char in name.split("-")[-1])
-    }
+    """Machine types by their aliases. Of versioned ones, QEMU and distributions give these to the newest of each kind."""
+    return {str(item["alias"]): str(item["name"]) for item in machines if item.get("alias")}
 
 
 def enumerated(schema: list[dict[str, Any]], command: str, member: str) -> list[str]:
