@@ -85,8 +85,9 @@ options:
     default: false
   destroy_data:
     description:
-      - The device whose data may be lost, as in O(device) or O(namespace). A file system is made on it if what is there is another one or cannot have DAX. One that fits
-        is always kept.
+      - >-
+        The device whose data may be lost, as in O(device) or O(namespace). A file system is made on it if what is there is another one or cannot
+        have DAX. One that fits is always kept.
     type: str
   config:
     description:

@@ -122,8 +122,9 @@ guests:
       elements: str
       sample: ["/usr/bin/qemu-system-x86_64 was replaced since the guest's QEMU started"]
     firmware_outdated_until_restart:
-      description: Whether the guest has other firmware in its ROMs than the installed QEMU would load. Live updates and resets of the guest keep it; only a stop
-        and a start load the new one. Empty where the host forbids to read QEMU's memory.
+      description: >-
+        Whether the guest has other firmware in its ROMs than the installed QEMU would load. Live updates and resets of the guest keep it; only a
+        stop and a start load the new one. Empty where the host forbids to read QEMU's memory.
       returned: when QEMU answers
       type: bool
       sample: false

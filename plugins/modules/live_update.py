@@ -164,7 +164,9 @@ updates:
       type: bool
       sample: true
     warnings:
-      description: What the guest has lost, empty when it is nothing. Only persistent dirty bitmaps of disks can be lost, when others change the image meanwhile.
+      description: >-
+        What the guest has lost, empty when it is nothing. Only persistent dirty bitmaps of disks can be lost, when others change the image
+        meanwhile.
       returned: when the guest was moved
       type: list
       elements: str

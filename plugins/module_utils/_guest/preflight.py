@@ -210,7 +210,8 @@ async def _bitmaps(found: Preflight, qmp: Qmp) -> None:
             found.block(
                 f"The {named} is not persistent.",
                 "QEMU cannot hand it over in a live update (cpr-transfer excludes the capability dirty-bitmaps); the chain of backups would break.",
-                "In a qcow2 image, add a persistent bitmap and merge this one into it (block-dirty-bitmap-add, -merge), for the backups to go on with; then, or to begin with a full backup, remove it (block-dirty-bitmap-remove).",
+                "In a qcow2 image, add a persistent bitmap and merge this one into it (block-dirty-bitmap-add, -merge), for the backups to"
+                " go on with; then, or to begin with a full backup, remove it (block-dirty-bitmap-remove).",
             )
         elif bitmap.busy:
             found.block(
