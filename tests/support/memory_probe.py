@@ -10,6 +10,7 @@ It runs as root on any Python >= 3.9 and needs nothing but guest_probe.py beside
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import json
 import mmap
 import os
@@ -31,6 +32,14 @@ AT_FDCWD = -100
 # include/uapi/asm-generic/mman-common.h
 MAP_SHARED_VALIDATE = 0x03
 MAP_SYNC = 0x80000
+# What others configured, which the collection must not touch.
+FOREIGN = (
+    "/etc/fstab",
+    "/etc/default/grub",
+    "/etc/default/grub.d/tests.cfg",
+    "/etc/systemd/system.conf",
+    "/boot/grub/grub.cfg",
+)
 NODES = Path("/sys/devices/system/node")
 FILE_SYSTEMS = ("hugetlbfs", "ext4", "xfs")
 
@@ -122,6 +131,11 @@ def _pages_by_node(pid: int) -> dict[str, dict[str, int]]:
     return found
 
 
+def foreign() -> dict[str, str]:
+    """Digests of files that belong to others, those that are there."""
+    return {path: hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in FOREIGN if Path(path).exists()}
+
+
 def guest(name: str) -> dict[str, Any]:
     """Unit, heartbeat and RAM of one guest."""
     pids = qemu_pids(name)
@@ -139,6 +153,7 @@ def main() -> int:
                 "boot_id": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
                 "pools": pools(),
                 "mounts": mounts(),
+                "foreign": foreign(),
                 "guests": {name: guest(name) for name in sys.argv[1:]},
             }
         )

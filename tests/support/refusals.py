@@ -5,12 +5,13 @@
 
 It runs on the host, with ansible.module_utils and the collection on PYTHONPATH. Standard input holds a JSON list of cases:
 ``module`` and its ``arguments``, ``says`` (regular expressions that the message matches), ``before`` and ``after`` (shell commands that
-make the case and take it back).
+make the case and take it back; ``$SPARE`` is there the device of the namespace named spare).
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -19,6 +20,12 @@ from typing import Any
 
 from support.memory_probe import mounts, pools
 from support.modules import run_module
+
+
+def device_of(name: str) -> str:
+    """Path of the block device of the namespace with this name."""
+    listed = subprocess.run(["ndctl", "list", "--namespaces"], capture_output=True, text=True, check=True).stdout
+    return next(f"/dev/{item['blockdev']}" for item in json.loads(listed) if item.get("name") == name)
 
 
 def shell(commands: str) -> None:
@@ -58,6 +65,7 @@ def try_case(case: dict[str, Any]) -> dict[str, Any]:
 def main() -> int:
     """All cases, one JSON object a line; 1 if one of them was not as it must be."""
     failed = False
+    os.environ["SPARE"] = device_of("spare")
     for case in json.load(sys.stdin):
         result = try_case(case)
         failed = failed or bool(result["problem"])

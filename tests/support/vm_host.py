@@ -28,12 +28,10 @@ KEY = VMS / "id_ed25519"
 QEMU = CACHE / "qemu" / "11.1" / "usr" / "bin"
 
 # A CPU without AVX is emulated faster than QEMU's newest: a third of the time to boot. pdpe1gb is what 1 GiB pages need.
-# Each NUMA node has one CPU and its own memory. The identity (vmgenid) tells the kernel of a restored host that its random
-# numbers have been seen before.
+# Each NUMA node has one CPU and its own memory; the NVDIMM, with room for labels, is on node 1. The identity (vmgenid) tells
+# the kernel of a restored host that its random numbers have been seen before.
 NODE_MEMORY = "3G"
-# NVDIMMs with room for labels: one for use on node 1, and one on node 0 whose memory begins where no namespace can, in the
-# middle of the place for such modules, at no multiple of 16 MiB.
-NVDIMMS = [("1026M", "node=1"), ("66M", f"node=0,addr={(10 << 30) + (8 << 20):#x}")]
+NVDIMM_SIZE = "1026M"
 MACHINE = [
     *("-display", "none", "-nodefaults", "-no-user-config"),
     *("-machine", "q35,nvdimm=on,hpet=off", "-accel", "tcg,thread=multi,tb-size=512"),
@@ -64,6 +62,7 @@ class VmHost:
         self.number = int(match[1])
         self.directory = VMS / "run" / name
         self.disk = self.directory / "disk.qcow2"
+        self.nvdimm = self.directory / "nvdimm"
         self.console = self.directory / "console.log"
         self._qmp = self.directory / "qmp"
         self._pid = self.directory / "pid"
@@ -91,7 +90,7 @@ class VmHost:
         return QmpSession(self._qmp)
 
     def make_directory(self, backing: Path) -> None:
-        """A new disk on top of this one, and empty NVDIMMs."""
+        """A new disk on top of this one, and an empty NVDIMM."""
         if self.pid:
             raise RuntimeError(f"{self.name} runs")
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -117,7 +116,8 @@ class VmHost:
             # A power cut ends the guest's kernel and not QEMU: what the guest has written is safe without a flush.
             *("-drive", f"if=none,id=root,file={self.disk},format=qcow2,cache=unsafe"),
             *("-device", "virtio-blk-pci,drive=root,bootindex=0"),
-            *self._nvdimms(),
+            *("-object", f"memory-backend-file,id=nvdimm0,share=on,mem-path={self.nvdimm},size={NVDIMM_SIZE}"),
+            *("-device", "nvdimm,id=dimm0,memdev=nvdimm0,label-size=2M,node=1"),
             *("-netdev", f"user,id=outside,hostfwd=tcp:127.0.0.1:{self.port}-:22"),
             *("-device", f"virtio-net-pci,netdev=outside,mac=52:54:00:4d:00:{self.number:02x},romfile="),
             *(
@@ -127,14 +127,6 @@ class VmHost:
             *("-device", f"virtio-net-pci,netdev=link,mac=52:54:00:4d:01:{self.number:02x},romfile="),
             *("-chardev", f"file,id=console,path={self.console},append=on", "-serial", "chardev:console"),
         ]
-
-    def _nvdimms(self) -> list[str]:
-        words = []
-        for number, (size, options) in enumerate(NVDIMMS):
-            path = self.directory / f"nvdimm{number}"
-            words += ["-object", f"memory-backend-file,id=nvdimm{number},share=on,mem-path={path},size={size}"]
-            words += ["-device", f"nvdimm,id=dimm{number},memdev=nvdimm{number},label-size=2M,{options}"]
-        return words
 
     def stop(self) -> None:
         """End its QEMU; nothing of the host is kept."""

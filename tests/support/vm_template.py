@@ -75,7 +75,7 @@ class Template:
         new.rename(self.directory)
 
     def start(self, peer: str | None, *, cold: bool) -> None:
-        """Start the host: cold from its disk, else in the state that was saved. Its NVDIMMs are as the template left them."""
+        """Start the host: cold from its disk, else in the state that was saved. Its NVDIMM is as the template left it."""
         self.host.make_directory(self.disk)
         self.host.launch(peer, incoming=not cold)
         if cold:

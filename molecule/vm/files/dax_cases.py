@@ -8,7 +8,7 @@
 
 DIRECTORY has plugins/module_utils as ansible_collections/hostmem/qemu/plugins/module_utils; REGION, such as region0, has a label area and
 LOSES ALL IT HOLDS. Another region begins at no multiple of 16 MiB (memmap=64M!START on the kernel's command line).
-One line for each case, then ``N passed, N failed``. Needs root, systemd, ndctl, xfsprogs, e2fsprogs, util-linux with fdisk.
+One line for each case, then ``N passed, N failed``. Needs root, systemd, ndctl, xfsprogs, e2fsprogs, util-linux.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import struct
 import subprocess
 import sys
 import time
@@ -115,6 +116,17 @@ def wipe() -> None:
 def clear(path: str) -> None:
     """Nothing in the block device that anybody would recognise."""
     sh(f"wipefs -qaf {path}; udevadm settle")
+
+
+def partition(path: str, start: int) -> str:
+    """Divide the block device: one partition from so many MiB to the end; its path."""
+    sectors = int(sh(f"blockdev --getsz {path}"))
+    entry = struct.pack("<B3sB3sII", 0, b"", 0x83, b"", start * 2048, sectors - start * 2048)
+    with open(path, "r+b", buffering=0) as file:
+        file.write(bytes(446) + entry + bytes(48) + b"\x55\xaa")
+        os.fsync(file.fileno())
+    sh(f"blockdev --rereadpt {path}; udevadm settle")
+    return f"{path}p1"
 
 
 def zero(path: str) -> None:
@@ -258,8 +270,8 @@ def devdax_with_content_is_kept() -> None:
 def partitions_are_data() -> None:
     path = device(size=32 * MIB)
     zero(path)
-    sh(f"printf 'label: gpt\\nstart=2MiB\\n' | sfdisk -q {path}")
-    with refused("gpt"):
+    partition(path, 2)
+    with refused("dos"):
         namespaces.plan_absent(wish())
     sh(f"wipefs -qaf {path}")
 
@@ -473,15 +485,15 @@ def reflink_with_dax_on_a_device_and_in_a_partition() -> None:
     mounted(path, type="xfs", reflink=True)
     true("reflink=1" in sh(f"xfs_info {POINT}"), "reflink")
     take_back(POINT)
-    sh(f"wipefs -qaf {path}; printf 'label: gpt\\nstart=2MiB\\n' | sfdisk -q {path}; udevadm settle")
-    partition = f"{path}p1"
-    sh(f"mkfs.xfs -q -f -m reflink=1 {partition}")
+    clear(path)
+    first = partition(path, 2)
+    sh(f"mkfs.xfs -q -f -m reflink=1 {first}")
     with refused("reflink", "partition"):
-        dax_mounts.plan_mount(mount_wish(partition, type="xfs"))
-    said = sh(f"mkdir -p {OTHER_POINT}; mount -o dax=always {partition} {OTHER_POINT} 2>&1; echo rc $?")
+        dax_mounts.plan_mount(mount_wish(first, type="xfs"))
+    said = sh(f"mkdir -p {OTHER_POINT}; mount -o dax=always {first} {OTHER_POINT} 2>&1; echo rc $?")
     true("rc 32" in said, f"the kernel says so, too: {said}")
     sh(f"rmdir {OTHER_POINT}")
-    done = mounted(partition, type="xfs", destroy=partition)
+    done = mounted(first, type="xfs", destroy=first)
     same(dax_mounts.described(done, False)["huge_page_share_aligned"], 1.0)
     take_back(POINT)
 
@@ -490,8 +502,7 @@ def reflink_with_dax_on_a_device_and_in_a_partition() -> None:
 def partition_that_begins_amiss_is_made_good_by_the_files() -> None:
     path = device(size=128 * MIB)
     clear(path)
-    sh(f"printf 'label: gpt\\nstart=1MiB\\n' | sfdisk -q {path}; udevadm settle")
-    done = mounted(f"{path}p1")
+    done = mounted(partition(path, 1))
     result = dax_mounts.described(done, False)
     same((result["huge_page_share"], result["huge_page_share_aligned"]), (0.0, 1.0))
     true("laid out" in dax_mounts.warnings(done)[0], "a warning")
