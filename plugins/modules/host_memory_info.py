@@ -542,7 +542,7 @@ qemus:
       type: str
       sample: Debian 1:11.1.3+ds-1
     machines:
-      description: Number of machine types, of deprecated ones among them, and those with short names, which the newest of each kind has.
+      description: Number of machine types, of deprecated ones among them, and those with short names, which the newest of each kind have.
       returned: when it answered
       type: dict
       sample: {"count": 41, "deprecated": 18, "newest": {"pc": "pc-i440fx-11.1", "q35": "pc-q35-11.1"}}
@@ -635,7 +635,7 @@ processes:
           type: str
           sample: hugetlbfs
         page_size:
-          description: Size of the pages that it is mapped by, in bytes.
+          description: Size of the pages that it is mapped by, in bytes. For V(dax) it is always the small one, as the kernel does not tell.
           returned: always
           type: int
           sample: 2097152

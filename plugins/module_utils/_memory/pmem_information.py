@@ -21,9 +21,14 @@ def persistent_memory(left_out: LeftOut) -> dict[str, Any]:
     source, found = _regions(left_out)
     return {
         "source": source,
-        "regions": [{**asdict(region), "namespaces": [asdict(item) for item in region.namespaces]} for region in found],
+        "regions": [{**asdict(region), "namespaces": _namespaces(region)} for region in found],
         "dax_devices": [asdict(device) for device in listed_devices()],
     }
+
+
+def _namespaces(region: Region) -> list[dict[str, Any]]:
+    """In the order of their names; ndctl has none."""
+    return [asdict(item) for item in sorted(region.namespaces, key=lambda item: (len(item.dev), item.dev))]
 
 
 def _regions(left_out: LeftOut) -> tuple[str, list[Region]]:
