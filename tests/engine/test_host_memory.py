@@ -39,9 +39,10 @@ _BLOCK = re.compile(r"^\s*(\S+)\s+\d+ [KMG]iB\s+0x[0-9a-f]+\s+0x[0-9a-f]+\s+0x([
 
 def asked(host: EngineHost, *subset: str, check: bool = False) -> dict[str, Any]:
     """The module's result: these parts, or all."""
-    result = run_module(
-        "host_memory_info", check=check, config=str(host.config), **({"gather_subset": subset} if subset else {})
-    )
+    arguments: dict[str, Any] = {"config": str(host.config)}
+    if subset:
+        arguments["gather_subset"] = list(subset)
+    result = run_module("host_memory_info", check=check, **arguments)
     assert not result["changed"]
     assert "failed" not in result, result
     assert result["warnings"] == [f"{item['subject']}: {item['reason']}" for item in result["left_out"]]
