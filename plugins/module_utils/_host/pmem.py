@@ -209,6 +209,22 @@ def destroy_namespace(dev: str) -> None:
     _change(["destroy-namespace", "--force", dev], f"ndctl could not destroy {dev}.", dev)
 
 
+def enable_namespace(dev: str) -> None:
+    """Let a disabled namespace have its device; what it holds stays as it is.
+
+    :raises HostmemError: ndctl or the kernel refused, with both texts.
+    """
+    _change(["enable-namespace", dev], f"ndctl could not enable {dev}.", dev)
+
+
+def disable_namespace(dev: str) -> None:
+    """Take a namespace's device away; what it holds stays as it is. It must not be in use.
+
+    :raises HostmemError: ndctl or the kernel refused, with both texts.
+    """
+    _change(["disable-namespace", dev], f"ndctl could not disable {dev}.", dev)
+
+
 def initialise_labels(region: str, dimms: Sequence[str]) -> None:
     """Write empty labels to the modules of a region, so that it can be divided. No module may belong to another region.
 

@@ -15,7 +15,7 @@ from .._host.device_content import content_of_block_device, content_of_dax_devic
 from .._host.device_users import device_users
 from .._host.errors import HostmemError, Refused
 from .._host.filesystem_tools import signatures
-from .._host.pmem import Namespace, Region
+from .._host.pmem import Namespace, Region, disable_namespace, enable_namespace, regions
 
 # The least that the kernel and ndctl let a namespace with a page map have (nd_namespace_store(), drivers/nvdimm/claim.c).
 SMALLEST = 16 << 20
@@ -197,11 +197,25 @@ def data_of(namespace: Namespace) -> str:
     """What there is in a namespace, in words; empty when nothing was found.
 
     Signatures of file systems, partitions and others count, and without one any byte that is not zero in pieces spread over all of it:
-    a guest's RAM has no signature.
+    a guest's RAM has no signature. A disabled one (a destroyed namespace without a label is) is enabled for this, and disabled again.
     """
+    if namespace.enabled:
+        return _data_at(namespace)
+    try:
+        enable_namespace(namespace.dev)
+    except HostmemError:
+        return "it is disabled and cannot be enabled, so that its content cannot be seen"
+    try:
+        now = [item for region in regions() for item in region.namespaces if item.dev == namespace.dev]
+        return _data_at(now[0]) if now else "it is not to be seen"
+    finally:
+        disable_namespace(namespace.dev)
+
+
+def _data_at(namespace: Namespace) -> str:
     path = f"/dev/{namespace.device}"
-    if not namespace.enabled or not namespace.device or not os.path.exists(path):
-        return "it is disabled, so that its content cannot be seen"
+    if not namespace.device or not os.path.exists(path):
+        return "it has no device, so that its content cannot be seen"
     try:
         device = dax_device(path)
         if device is not None:
