@@ -36,7 +36,7 @@ MAP_SYNC = 0x80000
 FOREIGN = (
     "/etc/fstab",
     "/etc/default/grub",
-    "/etc/default/grub.d/tests.cfg",
+    "/etc/default/grub.d/10_tests.cfg",
     "/etc/systemd/system.conf",
     "/boot/grub/grub.cfg",
 )

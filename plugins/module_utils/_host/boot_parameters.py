@@ -22,6 +22,7 @@ from .programs import find_program, required, run
 
 HEADER = "# Managed by hostmem.qemu"
 _GRUB_DIRECTORY = "/etc/default/grub.d"
+_GRUB_CONFIGURATION = "/boot/grub/grub.cfg"
 _KERNEL_COMMAND_LINE = "/etc/kernel/cmdline"
 _RECORDS = "/etc/kernel"
 _BEFORE, _AFTER = 'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX ', '"'
@@ -79,13 +80,13 @@ def our_groups(means: BootMeans) -> list[str]:
 def set_groups(means: BootMeans, groups: Sequence[str]) -> None:
     """Make these our groups, for the next boot. Nobody else's words are touched.
 
-    :raises HostmemError: the boot loader's program failed; everything is as before.
+    :raises HostmemError: the boot loader's program failed, or left our words out; our file is as before.
     """
     before = our_groups(means)
     _write(means, groups)
     try:
         {"grub": _grub, "grubby": _grubby, "kernel-install": _kernel_install}[means.kind](means, before, groups)
-    except HostmemError:
+    except (HostmemError, OSError):
         _write(means, before)
         raise
 
@@ -98,8 +99,30 @@ def _write(means: BootMeans, groups: Sequence[str]) -> None:
         remove_file(means.file)
 
 
-def _grub(_means: BootMeans, _before: Sequence[str], _after: Sequence[str]) -> None:
+def _grub(means: BootMeans, _before: Sequence[str], after: Sequence[str]) -> None:
     _carry_out([required("update-grub")])
+    root = means.file[: -len(f"{_GRUB_DIRECTORY}/{os.path.basename(means.file)}")]
+    with open(root + _GRUB_CONFIGURATION, encoding="utf-8", errors="surrogateescape") as file:
+        entries = file.read()
+    missing = [group for group in after if group not in entries]
+    if missing:
+        raise HostmemError(
+            f"The kernel would not get {' '.join(missing)} at the next boot.",
+            cause=f"update-grub did not put them into {root}{_GRUB_CONFIGURATION}. The files in {root}{_GRUB_DIRECTORY} are read in order, and"
+            f" one after {os.path.basename(means.file)} sets GRUB_CMDLINE_LINUX anew: {', '.join(_later(means)) or 'none found'}.",
+            cure='Let it keep what is there: GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX ...".',
+        )
+
+
+def _later(means: BootMeans) -> list[str]:
+    """Files read after ours that set the same variable."""
+    found = []
+    for path in sorted(glob.glob(f"{os.path.dirname(means.file)}/*.cfg")):
+        if path > means.file:
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                if "GRUB_CMDLINE_LINUX=" in file.read():
+                    found.append(path)
+    return found
 
 
 def _grubby(_means: BootMeans, before: Sequence[str], after: Sequence[str]) -> None:
