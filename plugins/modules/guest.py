@@ -268,13 +268,20 @@ class Guest:
         self._power(result["running"], result["running"])
 
     def _start(self) -> None:
-        # The runtime cannot be asked about a guest that is not defined yet.
-        foretold = {"changed": True} if self._check and not self._was_defined else None
-        result = foretold or self._verb("start", self._checking())
+        result = self._foretold_start() or self._verb("start", self._checking())
         self._account(result)
         self._carried_by(result)
         self._facts["running"] = True
         self._power(not result["changed"], True)
+
+    def _foretold_start(self) -> dict[str, Any] | None:
+        """In check mode the runtime cannot foretell the start of a guest whose definition it does not have yet."""
+        if not self._check or not self._facts["changed"]:
+            return None
+        if not self._was_defined:
+            return {"changed": True}
+        carried = self._verb("stop", ["--check"])
+        return {**carried, "changed": not carried["running"]}
 
     def _stop(self, may_be_missing: bool) -> None:
         timeout = str(self._params["stop_timeout"])

@@ -107,7 +107,8 @@ def test_refused(host: EngineHost, name: str) -> None:
     case.prepare(host.root / "nv0")
     host.define(host.heartbeat("g", nvdimms=[nvdimm(host, **case.changes)]))
     there = (host.root / "nv0").is_symlink() or (host.root / "nv0").exists()
-    refuses(host.refused("start", "g"), *case.texts)
+    for words in (("start", "--check", "g"), ("start", "g")):
+        refuses(host.refused(*words), *case.texts)
     assert ((host.root / "nv0").is_symlink() or (host.root / "nv0").exists()) is there
     assert not host.qemu_pids("g")
 

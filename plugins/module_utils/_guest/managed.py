@@ -21,7 +21,7 @@ from .paths import guest_paths
 from .resources import make_directories
 from .store import load_guest
 from .systemd import is_active, systemctl
-from .verbs import Result, each, failure, in_order, would
+from .verbs import Result, each, failure, in_order, would, would_start
 
 
 def start_guests(config: Config, names: Sequence[str], check: bool) -> list[Result]:
@@ -37,7 +37,8 @@ def stop_guests(config: Config, names: Sequence[str], timeout: float, check: boo
 def _change(
     config: Config, names: Sequence[str], verb: str, check: bool, needed: Callable[[str], bool], **options: Any
 ) -> list[Result]:
-    known = each(names, lambda name: would(config, name, needed(name)))
+    foretell = would_start if check and verb == "start" else would
+    known = each(names, lambda name: foretell(config, name, needed(name)))
     wanted = [item["guest"] for item in known if item["ok"] and item["changed"]]
     if check or not wanted:
         return known

@@ -20,15 +20,13 @@ from .nvdimm import Nvdimm
 from .sizes import format_size
 
 
-def ensure_nvdimm(nvdimm: Nvdimm, user: User) -> None:
-    """Make the file if it is missing, and QEMU's user's; for a guest that does not run.
+def check_nvdimm(nvdimm: Nvdimm) -> None:
+    """Whether the file can be used, or made, for a guest that does not run. Changes nothing.
 
-    :raises Refused: it is of another size or in use, or cannot do what the definition demands; nothing was changed then.
-    :raises OSError: the kernel refused.
+    :raises Refused: it is of another size or in use, or cannot do what the definition demands.
     """
     if nvdimm.device:
         _check_device(nvdimm)
-        os.chown(nvdimm.path, user.uid, user.gid)
         return
     _check_file(nvdimm)
     present = os.path.exists(nvdimm.path)
@@ -38,7 +36,18 @@ def ensure_nvdimm(nvdimm: Nvdimm, user: User) -> None:
             cause="It does not lie on a DAX file system: QEMU would only warn and go on without (pmem).",
             cure="Put it on a mount made by hostmem.qemu.dax_mount, or set pmem to false.",
         )
-    if not present:
+
+
+def ensure_nvdimm(nvdimm: Nvdimm, user: User) -> None:
+    """Make the file if it is missing, and a device QEMU's user's.
+
+    :raises Refused: as ``check_nvdimm`` says; nothing was changed then.
+    :raises OSError: the kernel refused.
+    """
+    check_nvdimm(nvdimm)
+    if nvdimm.device:
+        os.chown(nvdimm.path, user.uid, user.gid)
+    elif not os.path.exists(nvdimm.path):
         _make(nvdimm, user)
 
 

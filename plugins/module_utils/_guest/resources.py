@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from .._host.files import make_directory, remove_file
-from .._host.taps import TapError, ensure_tap, remove_tap
+from .._host.taps import TapError, ensure_tap, is_bridge, remove_tap
 from .backing_files import apply_absent, apply_present, plan_absent, plan_present
 from .backing_limits import check_limits
 from .config import Config
@@ -21,7 +21,7 @@ from .errors import Refused
 from .generations import living_generations, qemu_processes
 from .layout import layout
 from .nics import taps
-from .nvdimm_files import ensure_nvdimm
+from .nvdimm_files import check_nvdimm, ensure_nvdimm
 from .paths import GuestPaths, guest_paths
 from .store import StoredGuest
 
@@ -35,6 +35,20 @@ def make_directories(config: Config, paths: GuestPaths) -> None:
         make_directory(f"{config.run}/.{shared}", 0o700, config.user.uid, config.user.gid)
     for directory in (paths.run, paths.log, paths.state):
         make_directory(directory, 0o700, config.user.uid, config.user.gid)
+
+
+def foresee(config: Config, definition: Definition) -> None:
+    """What would keep a guest that does not run from a cold start, as far as root can see it. Changes nothing.
+
+    :raises Refused: as ``prepare`` would.
+    """
+    check_limits(definition)
+    plan_present(layout(definition), config.user, fresh=True)
+    for nvdimm in definition.nvdimms:
+        check_nvdimm(nvdimm)
+    for name, bridge in taps(definition):
+        if bridge and not is_bridge(bridge):
+            raise _no_tap(definition, name, TapError(f"there is no bridge {bridge}"))
 
 
 def prepare(config: Config, guest: StoredGuest) -> None:
@@ -73,12 +87,16 @@ def ensure_taps(config: Config, definition: Definition) -> bool:
         try:
             changed = ensure_tap(name, bridge, config.user.name) or changed
         except (TapError, OSError) as error:
-            raise Refused(
-                f"The tap {name} of guest {definition.name} cannot be made.",
-                cause=str(error),
-                cure="Make the bridge, or correct nics in the definition.",
-            ) from error
+            raise _no_tap(definition, name, error) from error
     return changed
+
+
+def _no_tap(definition: Definition, name: str, error: Exception) -> Refused:
+    return Refused(
+        f"The tap {name} of guest {definition.name} cannot be made.",
+        cause=str(error),
+        cure="Make the bridge, or correct nics in the definition.",
+    )
 
 
 def release(config: Config, definition: Definition) -> None:

@@ -25,7 +25,7 @@ from .mount_dependencies import ensure_mount_dependencies, remove_mount_dependen
 from .nics import taps
 from .paths import GuestPaths, guest_paths
 from .recovery import recover
-from .resources import ensure_running_taps, forget, make_directories, prepare, release
+from .resources import ensure_running_taps, foresee, forget, make_directories, prepare, release
 from .store import check_guest, define, load_guest, undefine
 from .watchdog import Watchdog
 
@@ -179,7 +179,7 @@ def release_guest(config: Config, name: str) -> Result:
 def start_guests(config: Config, names: Sequence[str], check: bool) -> list[Result]:
     """Start those that do not run."""
     if check:
-        return each(names, lambda name: would(config, name, not qemu_processes(guest_paths(config, name))))
+        return each(names, lambda name: would_start(config, name, not qemu_processes(guest_paths(config, name))))
     made = each(names, lambda name: _known(config, name))
     known = [item["guest"] for item in made if item["ok"]]
     with resource_locks(guest_paths(config, name).run for name in known):
@@ -260,6 +260,13 @@ def would(config: Config, name: str, changed: bool) -> dict[str, Any]:
     """What a verb would do to a guest that is defined here, and which QEMU carries it now."""
     load_guest(guest_paths(config, name))
     return {"changed": changed, **_carrier(guest_paths(config, name))}
+
+
+def would_start(config: Config, name: str, changed: bool) -> dict[str, Any]:
+    """The same for a start, which may be refused."""
+    if changed:
+        foresee(config, load_guest(guest_paths(config, name)).definition)
+    return would(config, name, changed)
 
 
 def in_order(names: Sequence[str], results: Sequence[Result]) -> list[Result]:

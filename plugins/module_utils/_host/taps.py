@@ -56,12 +56,17 @@ def interface_exists(name: str) -> bool:
     return os.path.exists(f"/sys/class/net/{name}")
 
 
+def is_bridge(name: str) -> bool:
+    """Whether there is a bridge of this name."""
+    return os.path.isdir(f"/sys/class/net/{name}/bridge")
+
+
 def ensure_tap(name: str, bridge: str, user: str) -> bool:
     """A persistent multi-queue tap that ``user`` may open, up, in ``bridge`` (if one is named); True when something changed.
 
     :raises TapError: an interface of this name is something else, or the bridge is missing.
     """
-    if bridge and not os.path.isdir(f"/sys/class/net/{bridge}/bridge"):
+    if bridge and not is_bridge(bridge):
         raise TapError(f"there is no bridge {bridge}")
     found = find_interface(name)
     changed = _open_tun_device()
