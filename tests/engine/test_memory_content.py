@@ -69,7 +69,11 @@ def test_create_shows_the_old_content_without_protection(host: EngineHost) -> No
     """QEMU itself lets a cold start see it, with prealloc too."""
     block = host.block("g", prealloc=True)
     file = old_file(Path(block["directory"]))
-    with host.patched("_guest/resources.py", "config.user, fresh=True)", "config.user, fresh=False)"):
+    with host.patched(
+        "_guest/resources.py",
+        "    plan = plan_present(layout(definition), config.user, True,",
+        "    plan = plan_present(layout(definition), config.user, False,",
+    ):
         page = host.boot("g", memory={"blocks": [block]})
     assert page.boots == 8
     assert content(file) == SECRET
@@ -152,4 +156,20 @@ def test_running_guest_keeps_its_files_from_another_definition(host: EngineHost)
         result = host.define_altered(definition, "-nodefaults", "-nodefaults")
         assert not result["ok"]
         refuses(result["error"], "would move its RAM from", "Stop the guest first")
+    assert_alive(page)
+
+
+def test_another_guest_cannot_have_the_same_file(host: EngineHost) -> None:
+    """Two starts at once would find it free, both of them."""
+    page = host.boot("g")
+    with pytest.raises(AssertionError, match=r"Guest g has .* already, which guest other would write to"):
+        host.define(host.heartbeat("other", memory={"blocks": [host.block("g")]}))
+    assert_alive(page)
+
+
+def test_open_is_refused_while_another_guest_has_the_file(host: EngineHost) -> None:
+    page = host.boot("g")
+    host.define(host.heartbeat("other", memory={"blocks": [host.block("g", mode="open")]}))
+    pid = host.only_qemu("g")
+    refuses(host.refused("start", "other"), "is mapped by process", str(pid), "Stop the guest first")
     assert_alive(page)

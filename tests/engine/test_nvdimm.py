@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+import mmap
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -113,10 +116,19 @@ def test_refused(host: EngineHost, name: str) -> None:
     assert not host.qemu_pids("g")
 
 
-def test_mapped_by_another_guest_is_refused(host: EngineHost) -> None:
+def test_mapped_by_another_process_is_refused(host: EngineHost) -> None:
+    file = host.root / "nv0"
+    file.write_bytes(bytes(32 * MIB))
+    shutil.chown(file, USER, USER)
+    host.define(host.heartbeat("g", nvdimms=[nvdimm(host)]))
+    with file.open("r+b") as opened, mmap.mmap(opened.fileno(), 0):
+        refuses(host.refused("start", "g"), f"is mapped by process {os.getpid()}", "destroy what is on it")
     page = host.boot("g", nvdimms=[nvdimm(host)])
-    other = host.heartbeat("other", nvdimms=[nvdimm(host)])
-    host.define(other)
-    refuses(host.refused("start", "other"), "is mapped by process", "destroy what is on it")
+    assert page.boots == 1
+
+
+def test_another_guest_cannot_have_it_too(host: EngineHost) -> None:
+    page = host.boot("g", nvdimms=[nvdimm(host)])
+    with pytest.raises(AssertionError, match=r"Guest g has .*/nv0 already, which guest other would write to"):
+        host.define(host.heartbeat("other", nvdimms=[nvdimm(host)]))
     assert_alive(page)
-    assert (host.root / "nv0").owner() == USER

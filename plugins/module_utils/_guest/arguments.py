@@ -14,7 +14,7 @@ from typing import Any
 
 from .definition import Console, Definition, Disk, Nic
 from .layout import PlacedBlock, layout
-from .nvdimm import Nvdimm
+from .nvdimm import ALIGN, Nvdimm
 from .qemu_options import format_options
 
 GENERATION = "@generation@"
@@ -96,7 +96,7 @@ def nvdimm_object(nvdimm: Nvdimm) -> str:
         "size": nvdimm.size,
         "share": True,
         "mem-path": nvdimm.path,
-        "align": 2 << 20,  # so that it is mapped by 2 MiB at once, and as a device-DAX device demands
+        "align": ALIGN,
         "pmem": nvdimm.pmem or None,
         "readonly": nvdimm.read_only or None,
     }

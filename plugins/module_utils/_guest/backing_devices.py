@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .._host.devdax import DaxDevice, clear, dax_device
+from .._host.devdax import DaxDevice, clear, dax_device, holds_data
 from .._host.files import set_owner_and_mode
 from .._host.processes import processes_mapping_part
 from .._host.users import User
@@ -41,18 +41,26 @@ class DevicePlan:
         return ({**before, "content": "kept"}, {**after, "content": "zero"}) if self.reset else (before, after)
 
 
-def plan_device(placed: PlacedBlock, user: User, fresh: bool) -> DevicePlan:
+def plan_device(placed: PlacedBlock, user: User, fresh: bool, given: bool) -> DevicePlan:
     """Look at the device and say what would happen.
 
     :param fresh: for a cold start: with mode=create the old content must not be seen by the guest.
-    :raises Refused: there is no such device, or it is too small or in use.
+    :param given: this part of the device is the guest's already, or its content is to be dropped: what it holds may go.
+    :raises Refused: there is no such device, or it is too small, in use, or holds somebody's data.
     """
     device = _device(placed)
     _check_fits(placed, device)
     reset = fresh and placed.block.mode == "create"
-    users = processes_mapping_part(device.path, placed.block.offset or 0, placed.block.size)
-    if users and reset:
+    offset, size = placed.block.offset or 0, placed.block.size
+    users = processes_mapping_part(device.path, offset, size)
+    if users and fresh:
         raise _in_use(placed, users)
+    if reset and not given and holds_data(device.path, offset, size):
+        raise Refused(
+            f"{device.path} holds data where block {placed.block.id} would lie, which is not known to be this guest's memory.",
+            cause="With mode create it would be lost.",
+            cure="Use mode open to keep it, or make the namespace anew (hostmem.qemu.pmem_namespace with destroy_data).",
+        )
     return DevicePlan(placed, access_of(os.stat(device.path)), file_access(user), reset)
 
 
@@ -67,6 +75,11 @@ def plan_device_absent(placed: PlacedBlock) -> DevicePlan:
         raise _in_use(placed, users)
     present = access_of(os.stat(device.path))
     return DevicePlan(placed, present, present, reset=True)
+
+
+def part_of_device(placed: PlacedBlock) -> str:
+    """A name for the block's part of its device, for the record of what a guest was given."""
+    return f"{placed.block.device}+{placed.block.offset or 0:#x}+{placed.block.size:#x}"
 
 
 def apply_devices(plans: Sequence[DevicePlan]) -> None:
@@ -84,12 +97,17 @@ def apply_devices(plans: Sequence[DevicePlan]) -> None:
             clear(plan.placed.block.device, plan.placed.block.offset or 0, plan.placed.block.size)
 
 
-def _device(placed: PlacedBlock) -> DaxDevice:
-    path = placed.block.device
+def device_at(path: str) -> DaxDevice | None:
+    """The device-DAX device of this path; None when there is none that can be mapped."""
     found = dax_device(path)
-    if found is None or not os.path.exists(path) or not stat.S_ISCHR(os.lstat(path).st_mode):
+    return found if found and os.path.exists(path) and stat.S_ISCHR(os.lstat(path).st_mode) else None
+
+
+def _device(placed: PlacedBlock) -> DaxDevice:
+    found = device_at(placed.block.device)
+    if found is None:
         raise Refused(
-            f"Memory block {placed.block.id}: {path} is no device-DAX device.",
+            f"Memory block {placed.block.id}: {placed.block.device} is no device-DAX device.",
             cause="The kernel has none of this name with the driver device_dax.",
             cure="Make one with hostmem.qemu.pmem_namespace (mode devdax), or with daxctl reconfigure-device.",
         )

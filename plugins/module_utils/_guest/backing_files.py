@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from .._host.files import make_directory, open_directory, overwrite, set_owner_a
 from .._host.filesystems import FileSystem, file_system
 from .._host.users import User
 from .backing_checks import check_directory, check_file_system, check_open, check_readable
-from .backing_devices import DevicePlan, apply_devices, plan_device, plan_device_absent
+from .backing_devices import DevicePlan, apply_devices, part_of_device, plan_device, plan_device_absent
 from .backing_pages import fill_file, lay_out
 from .backing_space import Demand, check_space
 from .backing_state import Access, FileState, directory_access, directory_state, file_access, file_state
@@ -44,7 +45,7 @@ class FilePlan:
     @property
     def predicted(self) -> FileState:
         """The file as it will be, with what the plan leaves as it is."""
-        allocated = self.after.size if self.fill else 0
+        allocated = self.after.size if self.fill or self.placed.block.filesystem == "dax" else 0
         if self.reset or not (self.before.exists and self.after.exists):
             return replace(self.after, allocated=allocated)
         return replace(self.before, access=self.after.access, allocated=max(allocated, self.before.allocated))
@@ -105,13 +106,20 @@ class Plan:
         }
 
 
-def plan_present(blocks: Sequence[PlacedBlock], user: User, fresh: bool) -> Plan:
+def plan_present(blocks: Sequence[PlacedBlock], user: User, fresh: bool, given: Collection[str] | None = None) -> Plan:
     """Check everything and say what would happen. A memfd has nothing to check.
 
     :param fresh: for a cold start: with mode=create the old content must not be seen by the guest.
+    :param given: parts of devices whose content may go (``part_of_device``); None for all.
     :raises Refused: a file cannot or must not be made.
     """
-    plan = Plan(devices=[plan_device(placed, user, fresh) for placed in blocks if placed.block.device])
+    plan = Plan(
+        devices=[
+            plan_device(placed, user, fresh, given is None or part_of_device(placed) in given)
+            for placed in blocks
+            if placed.block.device
+        ]
+    )
     demands = []
     for placed in [placed for placed in blocks if placed.block.directory]:
         system = check_file_system(placed)
@@ -135,7 +143,8 @@ def _plan_file(placed: PlacedBlock, user: User, system: FileSystem, fresh: bool)
     after = FileState(file_access(user), round_up(placed.block.size, system.page_size))
     wrong_size = before.exists and before.size != after.size
     reset = before.exists and placed.block.mode == "create" and fresh and (wrong_size or before.allocated > 0)
-    if before.mapped_by and (reset or wrong_size):
+    # A cold start is alone on shared memory; whoever maps the file is another guest, perhaps one that has not touched it yet.
+    if before.mapped_by and (reset or wrong_size or (fresh and placed.block.mmap == "shared")):
         raise _mapped(placed.path, before)
     if wrong_size and not reset:
         raise Refused(
@@ -143,7 +152,9 @@ def _plan_file(placed: PlacedBlock, user: User, system: FileSystem, fresh: bool)
             cause="Its length does not fit its name; another length would lose or invent memory.",
             cure="Drop its content (content: zero), or remove the file.",
         )
-    fill = placed.block.prealloc and (reset or before.allocated < after.size)
+    # Blocks on DAX can be allocated and not written.
+    dax = placed.block.filesystem == "dax" and fresh
+    fill = placed.block.prealloc and (reset or dax or before.allocated < after.size)
     return FilePlan(placed, before, after, reset, fill, system.page_size)
 
 
@@ -167,11 +178,13 @@ def _make_file(plan: FilePlan, user: User) -> None:
             # Unlinked, not cut: hugetlbfs keeps pages of a failed fallocate in a file of size 0.
             _remove(plan, directory)
         new = plan.reset or not plan.before.exists
-        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if new else 0)
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if new else 0)
         if plan.placed.block.filesystem == "dax":
             let_new_files_ask(directory)
         descriptor = os.open(plan.placed.file_name, flags, 0o600, dir_fd=directory)
         try:
+            if not new:
+                _check_same(plan, descriptor)
             if new:
                 lay_out(plan.placed, descriptor, plan.after.size)
             set_owner_and_mode(descriptor, 0o600, user.uid, user.gid)
@@ -183,6 +196,17 @@ def _make_file(plan: FilePlan, user: User) -> None:
             raise
         finally:
             os.close(descriptor)
+
+
+def _check_same(plan: FilePlan, descriptor: int) -> None:
+    """The directory is the unprivileged user's: another file may have been put there since the plan was made.
+
+    :raises Refused: so it is.
+    """
+    found = os.fstat(descriptor)
+    same = (found.st_dev, found.st_ino) == (plan.before.device, plan.before.inode)
+    if not same or not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+        raise Refused(f"{plan.placed.path} was exchanged meanwhile.", cure="Find out by whom, and try again.")
 
 
 def plan_absent(blocks: Sequence[PlacedBlock]) -> Plan:

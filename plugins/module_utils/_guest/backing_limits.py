@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
-from .._host.cgroups import own_groups
+from collections.abc import Callable
+
+from .._host.cgroups import hierarchy
 from .._host.hugetlb_cgroups import hugetlb_limits_of
 from .._host.memory_cgroups import memory_limits_of
 from .definition import Definition
@@ -14,25 +16,36 @@ from .errors import Refused
 from .memory_block import MemoryBlock
 from .sizes import format_size
 
+_SLICE = "machine.slice"  # Slice= of hostmem-guest@.service
 
-def check_limits(definition: Definition) -> None:
-    """Hold a guest's memory against the limits of this process's own groups: its QEMU is started in them.
 
-    Of ordinary memory only what can never fit is refused, since much of what counts now can be reclaimed.
+Groups = Callable[[str], "tuple[str, list[str]]"]
 
+
+def slice_groups(controller: str) -> tuple[str, list[str]]:
+    """The groups that the units of guests will run in, as far as they are there before: root of the hierarchy, and directories."""
+    root = hierarchy(controller)
+    return (root, [f"{root}/{_SLICE}", root]) if root else ("", [])
+
+
+def check_limits(definition: Definition, groups_of: Groups) -> None:
+    """Hold a guest's memory against the limits of the groups that its QEMU will run in.
+
+    Only what can never fit is refused, since much of what counts now can be reclaimed, or is the guest's own already.
+
+    :param groups_of: ``own_groups`` where QEMU is started, ``slice_groups`` elsewhere.
     :raises Refused: with the limit and where it is set.
     """
     needed = sum(block.size for block in definition.blocks if _counts_as_memory(block))
-    for limit in memory_limits_of(*own_groups("memory")):
+    for limit in memory_limits_of(*groups_of("memory")):
         if limit.limits == "memory" and needed > limit.limit:
             raise _beyond(definition, needed, limit.limit, limit.file, "It would be killed for want of memory.")
     for size in sorted({block.page_size for block in definition.blocks if block.page_size}):
         needed = sum(block.size for block in definition.blocks if block.page_size == size)
-        root, groups = own_groups("hugetlb")
+        root, groups = groups_of("hugetlb")
         for huge in hugetlb_limits_of(root, groups, size):
-            if needed > huge.limit - huge.usage:
-                cause = f"Of its {format_size(huge.limit)} in huge pages {format_size(huge.usage)} are taken; a guest beyond it ends with SIGBUS."
-                raise _beyond(definition, needed, huge.limit - huge.usage, huge.file, cause)
+            if needed > huge.limit:
+                raise _beyond(definition, needed, huge.limit, huge.file, "In huge pages; beyond it ends with SIGBUS.")
 
 
 def _counts_as_memory(block: MemoryBlock) -> bool:
@@ -42,7 +55,7 @@ def _counts_as_memory(block: MemoryBlock) -> bool:
 
 def _beyond(definition: Definition, needed: int, left: int, file: str, cause: str) -> Refused:
     return Refused(
-        f"Guest {definition.name} needs {format_size(needed)}, its control group may have {format_size(max(0, left))} ({file}).",
+        f"Guest {definition.name} needs {format_size(needed)}, its control group may have {format_size(left)} ({file}).",
         cause=cause,
         cure="Raise the limit (MemoryMax= of the unit or slice; hugetlb files by hand), or give the guest less memory.",
     )

@@ -42,7 +42,8 @@ def fill_file(placed: PlacedBlock, descriptor: int, size: int, page_size: int) -
     :raises Refused: they are not there.
     """
     block = placed.block
-    cpus = node_cpus(block.host_nodes)
+    # In a container, or with AllowedCPUs=, some are not ours; when all of them are others', any will do.
+    cpus = node_cpus(block.host_nodes) & os.sched_getaffinity(0)
     threads = block.prealloc_threads or min(_MOST_THREADS, len(cpus) or os.cpu_count() or 1)
     try:
         fill(descriptor, size, page_size, threads, cpus, block.policy, block.host_nodes)

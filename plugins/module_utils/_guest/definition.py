@@ -306,12 +306,25 @@ def _check_whole(definition: Definition, top: Fields) -> None:
     paths = [path for path, _read_only in images]
     for path in sorted(path for path in written if paths.count(path) > 1):
         top.problems.append(f"disks: {path} is written by one disk or NVDIMM and used by another")
+    top.problems += _shared_device_parts(definition)
     boot = [disk.boot_index for disk in definition.disks if disk.boot_index is not None]
     for index in sorted({index for index in boot if boot.count(index) > 1}):
         top.problems.append(f"disks: boot_index {index} is given twice")
     if sum(console.type == "serial" for console in definition.consoles) > _SERIAL_PORTS:
         top.problems.append(f"consoles: a machine has {_SERIAL_PORTS} serial ports; use type virtio for more")
     _check_nodes(definition, top)
+
+
+def _shared_device_parts(definition: Definition) -> list[str]:
+    """Parts of device-DAX devices that are used twice."""
+    parts = [(block.device, block.offset or 0, block.size, block.id) for block in definition.blocks if block.device]
+    parts += [(nvdimm.path, 0, nvdimm.size, nvdimm.id) for nvdimm in definition.nvdimms if nvdimm.device]
+    return [
+        f"memory.blocks: {first} and {second} share a part of {device}"
+        for number, (device, offset, size, first) in enumerate(parts)
+        for other, start, length, second in parts[number + 1 :]
+        if other == device and start < offset + size and offset < start + length
+    ]
 
 
 def _check_nodes(definition: Definition, top: Fields) -> None:

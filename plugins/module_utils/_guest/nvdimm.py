@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from .fields import IDENTIFIER, IDENTIFIER_HINT, Fields
 from .sizes import format_size
 
-_STEP = 2 << 20
+ALIGN = 2 << 20
+"""Of the mapping and of the size, in bytes: so it is mapped by 2 MiB at once, and as a device-DAX device demands."""
+
 _LEAST_LABEL = 128 << 10  # MIN_NAMESPACE_LABEL_SIZE, QEMU include/hw/mem/nvdimm.h
 
 
@@ -48,8 +50,8 @@ def parse_nvdimm(fields: Fields) -> Nvdimm:
     fields.finish()
     if fields.raw("size") is None:
         fields.fail("size", "is required")
-    elif nvdimm.size % _STEP:
-        fields.fail("size", f"{format_size(nvdimm.size)} is not a multiple of {format_size(_STEP)}")
+    elif nvdimm.size % ALIGN:
+        fields.fail("size", f"{format_size(nvdimm.size)} is not a multiple of {format_size(ALIGN)}")
     if nvdimm.label_size and (nvdimm.label_size < _LEAST_LABEL or nvdimm.label_size % 4096):
         fields.fail("label_size", f"must be 0 or a multiple of 4K from {format_size(_LEAST_LABEL)} on")
     if nvdimm.size and nvdimm.label_size >= nvdimm.size:

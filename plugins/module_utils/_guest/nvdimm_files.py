@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import stat
 
-from .._host.dax import allocate_aligned, is_dax_directory, let_new_files_ask, map_sync_works
-from .._host.devdax import dax_device
+from .._host.dax import allocate_aligned, is_dax_directory, is_dax_file, let_new_files_ask, map_sync_works
 from .._host.files import existing_parent, make_directory, open_directory, set_owner_and_mode
 from .._host.filesystems import free_space
-from .._host.processes import processes_mapping_file
+from .._host.processes import processes_mapping_file, processes_mapping_part
 from .._host.users import User
+from .backing_devices import device_at
 from .errors import Refused
-from .nvdimm import Nvdimm
+from .nvdimm import ALIGN, Nvdimm
 from .sizes import format_size
 
 
@@ -46,18 +46,26 @@ def ensure_nvdimm(nvdimm: Nvdimm, user: User) -> None:
     """
     check_nvdimm(nvdimm)
     if nvdimm.device:
-        os.chown(nvdimm.path, user.uid, user.gid)
+        descriptor = os.open(nvdimm.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            set_owner_and_mode(descriptor, 0o600, user.uid, user.gid)
+        finally:
+            os.close(descriptor)
     elif not os.path.exists(nvdimm.path):
         _make(nvdimm, user)
 
 
 def _check_device(nvdimm: Nvdimm) -> None:
-    found = dax_device(nvdimm.path)
-    if found is None or found.size < nvdimm.size:
+    found = device_at(nvdimm.path)
+    if found is None or found.size < nvdimm.size or ALIGN % found.align:
         raise Refused(
-            f"NVDIMM {nvdimm.id}: {nvdimm.path} is no device-DAX device of at least {format_size(nvdimm.size)}.",
+            f"NVDIMM {nvdimm.id}: {nvdimm.path} is no device-DAX device of at least {format_size(nvdimm.size)}"
+            f" that can be mapped in pieces of {format_size(ALIGN)}.",
             cure="Make one with hostmem.qemu.pmem_namespace (mode devdax).",
         )
+    users = processes_mapping_part(nvdimm.path, 0, nvdimm.size)
+    if users:
+        raise _in_use(nvdimm, users)
 
 
 def _check_file(nvdimm: Nvdimm) -> None:
@@ -78,11 +86,15 @@ def _check_file(nvdimm: Nvdimm) -> None:
         )
     users = processes_mapping_file(nvdimm.path)
     if users and not nvdimm.read_only:
-        raise Refused(
-            f"NVDIMM {nvdimm.id}: {nvdimm.path} is mapped by process {', '.join(map(str, users))}.",
-            cause="Two guests on one NVDIMM destroy what is on it.",
-            cure="Stop the other one first.",
-        )
+        raise _in_use(nvdimm, users)
+
+
+def _in_use(nvdimm: Nvdimm, users: list[int]) -> Refused:
+    return Refused(
+        f"NVDIMM {nvdimm.id}: {nvdimm.path} is mapped by process {', '.join(map(str, users))}.",
+        cause="Two guests on one NVDIMM destroy what is on it.",
+        cure="Stop the other one first.",
+    )
 
 
 def _check_space(nvdimm: Nvdimm) -> None:
@@ -112,7 +124,10 @@ def _make(nvdimm: Nvdimm, user: User) -> None:
             name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory
         )
         try:
-            allocate_aligned(descriptor, nvdimm.size)
+            if is_dax_file(descriptor):
+                allocate_aligned(descriptor, nvdimm.size)
+            else:
+                os.posix_fallocate(descriptor, 0, nvdimm.size)
             set_owner_and_mode(descriptor, 0o600, user.uid, user.gid)
         except BaseException:
             os.unlink(name, dir_fd=directory)

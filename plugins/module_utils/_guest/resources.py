@@ -11,14 +11,17 @@ import shutil
 from contextlib import suppress
 from typing import Any
 
+from .._host.cgroups import own_groups
 from .._host.files import make_directory, remove_file
 from .._host.taps import TapError, ensure_tap, is_bridge, remove_tap
+from .backing_devices import part_of_device
 from .backing_files import apply_absent, apply_present, plan_absent, plan_present
-from .backing_limits import check_limits
+from .backing_limits import check_limits, slice_groups
 from .config import Config
 from .definition import Definition, parse_definition
 from .errors import Refused
 from .generations import living_generations, qemu_processes
+from .given_devices import give_devices, given_devices, take_devices
 from .layout import layout
 from .nics import taps
 from .nvdimm_files import check_nvdimm, ensure_nvdimm
@@ -42,8 +45,8 @@ def foresee(config: Config, definition: Definition) -> None:
 
     :raises Refused: as ``prepare`` would.
     """
-    check_limits(definition)
-    plan_present(layout(definition), config.user, fresh=True)
+    check_limits(definition, slice_groups if config.manager == "systemd" else own_groups)
+    plan_present(layout(definition), config.user, True, given_devices(config, definition.name))
     for nvdimm in definition.nvdimms:
         check_nvdimm(nvdimm)
     for name, bridge in taps(definition):
@@ -61,8 +64,9 @@ def prepare(config: Config, guest: StoredGuest) -> None:
     make_directories(config, paths)
     if ensure_running_taps(config, paths):
         return
-    check_limits(definition)
-    plan = plan_present(layout(definition), config.user, fresh=True)
+    check_limits(definition, own_groups)
+    plan = plan_present(layout(definition), config.user, True, given_devices(config, definition.name))
+    give_devices(config, definition.name, layout(definition))
     for nvdimm in definition.nvdimms:
         ensure_nvdimm(nvdimm, config.user)
     apply_present(plan, config.user)
@@ -110,11 +114,15 @@ def release(config: Config, definition: Definition) -> None:
     for name, _bridge in taps(definition):
         with suppress(TapError):  # gone already, or somebody else's by now
             remove_tap(name)
+    given = given_devices(config, definition.name)
     for placed in layout(definition):
-        if placed.place and placed.block.mode == "create":
-            plan = plan_absent([placed])
-            if plan.changed:
-                apply_absent(plan)
+        if placed.block.mode != "create" or (placed.block.device and part_of_device(placed) not in given):
+            continue
+        plan = plan_absent([placed])
+        if plan.changed:
+            apply_absent(plan)
+        if placed.block.device:
+            take_devices(config, definition.name, placed)
 
 
 def forget(config: Config, name: str) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from .._host.users import run_as
+from .claims import refuse_shared
 from .config import Config
 from .errors import HostmemError, NotDefined
 from .generations import living_generations, qemu_processes
@@ -116,6 +117,7 @@ def define_guest(config: Config, data: dict[str, Any], check: bool, assume_stopp
     wanted = check_guest(data.get("definition"), data.get("argv"))
     paths = guest_paths(config, wanted.definition.name)
     living = [] if assume_stopped and check else living_generations(paths)
+    refuse_shared(config, wanted.definition)
     result = define(config, wanted, bool(living), check)
     if config.manager == "systemd":
         result["changed"] = ensure_mount_dependencies(wanted.definition, check) or result["changed"]

@@ -78,6 +78,21 @@ def _listed(name: str, directory: str) -> ListedDevice:
     return ListedDevice(name, number("size") or 0, number("align"), node("numa_node"), node("target_node"), driver)
 
 
+def holds_data(path: str, offset: int, size: int) -> bool:
+    """Whether a part of the device has anything but zeros; bytes, multiples of its alignment. All of it is read.
+
+    :raises OSError: it cannot be opened or mapped.
+    """
+    zeros = bytes(_PIECE)
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        with mmap.mmap(descriptor, size, offset=offset) as mapping:
+            pieces = (mapping[start : start + _PIECE] for start in range(0, size, _PIECE))
+            return any(piece != zeros[: len(piece)] for piece in pieces)
+    finally:
+        os.close(descriptor)
+
+
 def clear(path: str, offset: int, size: int) -> None:
     """Write zeros over a part of the device; bytes, multiples of its alignment. write(2) is not possible on it.
 

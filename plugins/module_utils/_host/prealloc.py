@@ -14,6 +14,8 @@ from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+from .errors import HostmemError
+
 _POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, Linux >= 5.14 (linux/mman.h); faults every page in, and changes no content
 _POLICIES = {"preferred": 1, "bind": 2, "interleave": 3}  # linux/mempolicy.h
 _LONG_BITS = 8 * ctypes.sizeof(ctypes.c_ulong)
@@ -30,6 +32,7 @@ def fill(
     :param threads: number of threads that fill, each a stretch of its own.
     :param cpus: CPUs that they run on; empty for any.
     :param policy: ``default``, ``bind``, ``preferred`` or ``interleave`` over ``nodes``, kept with the file (tmpfs, hugetlbfs).
+    :raises HostmemError: there is no libnuma, and a policy is to be set.
     :raises OSError: ENOSPC: there is no room, or there are too few pages on these nodes; what was filled stays filled.
     """
     with _mapped(descriptor, size) as address:
@@ -68,7 +71,14 @@ def _bind(address: int, size: int, policy: str, nodes: Sequence[int]) -> None:
     mask = (ctypes.c_ulong * words)()
     for node in nodes:
         mask[node // _LONG_BITS] |= 1 << (node % _LONG_BITS)
-    libnuma = ctypes.CDLL("libnuma.so.1", use_errno=True)
+    try:
+        libnuma = ctypes.CDLL("libnuma.so.1", use_errno=True)
+    except OSError as error:
+        raise HostmemError(
+            "The library libnuma.so.1 is missing.",
+            cause=str(error),
+            cure="Install the package libnuma1 (numactl-libs).",
+        ) from error
     libnuma.mbind.restype = ctypes.c_long
     # The kernel takes one bit less than it is told (get_nodes(), mm/mempolicy.c).
     if libnuma.mbind(

@@ -11,6 +11,7 @@ import mmap
 import os
 import re
 import signal
+import stat
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -203,7 +204,7 @@ def processes_mapping(device: int, inode: int) -> list[int]:
 
 def processes_mapping_file(path: str) -> list[int]:
     """PIDs of all processes (that we may look at) which map the file of this path."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         found = os.fstat(descriptor)
         return processes_mapping(_device_in_maps(descriptor, found), found.st_ino)
@@ -212,18 +213,19 @@ def processes_mapping_file(path: str) -> list[int]:
 
 
 def processes_mapping_part(path: str, offset: int, size: int) -> list[int]:
-    """PIDs of all processes (that we may look at) which map some of these bytes of a device."""
-    found = os.stat(path)
-    wanted = (os.major(found.st_dev), os.minor(found.st_dev))
-    return sorted(
-        {
-            pid
-            for pid, item in _all_mappings(f" {found.st_ino}")
-            if (item.device, item.inode) == (wanted, found.st_ino)
-            and item.offset < offset + size
-            and offset < item.offset + item.end - item.start
-        }
-    )
+    """PIDs of all processes (that we may look at) which map some of these bytes of a character device.
+
+    By whatever node: a process in a container has nodes of its own.
+    """
+    wanted = os.stat(path).st_rdev
+    found = set()
+    for pid, item in _all_mappings("dax"):
+        if item.offset < offset + size and offset < item.offset + item.end - item.start:
+            with contextlib.suppress(OSError):
+                state = os.stat(f"/proc/{pid}/map_files/{item.start:x}-{item.end:x}")
+                if stat.S_ISCHR(state.st_mode) and state.st_rdev == wanted:
+                    found.add(pid)
+    return sorted(found)
 
 
 def _device_in_maps(descriptor: int, found: os.stat_result) -> int:

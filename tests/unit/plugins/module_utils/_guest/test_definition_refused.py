@@ -177,6 +177,16 @@ MEMORY = [
     (memory({**DEVDAX, "mmap": "private"}), "memory.blocks[0].mmap", "refused by the kernel"),
     (memory({**DEVDAX, "mode": "temp"}), "memory.blocks[0].mode", "no file name"),
     (memory({**DEVDAX, "offset": "1M"}), "memory.blocks[0].offset", "multiple of align (2M)"),
+    (
+        memory({**DEVDAX, "numa_node": 0}, {**DEVDAX, "id": "ram1", "numa_node": 1, "offset": "254M"}),
+        "memory.blocks",
+        "ram0 and ram1 share a part of /dev/dax0.0",
+    ),
+    (
+        {**memory(DEVDAX), "nvdimms": [{"id": "nv0", "path": "/dev/dax0.0", "size": "2M"}]},
+        "memory.blocks",
+        "ram0 and nv0 share a part of /dev/dax0.0",
+    ),
     (memory({**DEVDAX, "size": "257M"}), "memory.blocks[0].size", "device's align (2M)"),
     (memory({"policy": "bind"}), "memory.blocks[0].policy", "needs host_nodes"),
     (memory({"policy": "local"}), "memory.blocks[0].policy", "is not one of"),
