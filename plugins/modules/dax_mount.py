@@ -15,7 +15,8 @@ description:
     attribute for DAX, and a mapping with C(MAP_SYNC). The mount options alone are no proof: xfs mounts with C(dax=always) and turns DAX off without an
     error where it cannot be had. Such a mount is an error, and taken back."
   - File systems are made with blocks of the size of a page, and laid out by 2 MiB, so that guests' memory is mapped by 2 MiB at once.
-  - No file system is made over data unless the device is named in O(destroy_data).
+  - No file system is made over data unless the device is named in O(destroy_data). Data are signatures of file systems, partition tables and
+    others, and without one any byte that is not zero in pieces spread over all of the device.
   - Changes that a remount cannot make, such as that of O(dax), are made by a fresh mount when nobody uses the mount, and refused, with the users named,
     when somebody does.
   - While nothing is mounted there, the mount point is a directory that nothing can be made in (mode 000, immutable). A guest that starts too early
@@ -87,7 +88,8 @@ options:
     description:
       - >-
         The device whose data may be lost, as in O(device) or O(namespace). A file system is made on it if what is there is another one or cannot
-        have DAX. One that fits is always kept.
+        have DAX. One that fits is always kept. M(hostmem.qemu.pmem_namespace) clears nothing, so that a namespace that it has made anew over data
+        needs this here, too.
     type: str
   config:
     description:

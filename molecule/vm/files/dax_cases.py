@@ -114,8 +114,8 @@ def wipe() -> None:
 
 
 def clear(path: str) -> None:
-    """Nothing in the block device that anybody would recognise."""
-    sh(f"wipefs -qaf {path}; udevadm settle")
+    """Nothing but zeros in the block device, written by the kernel itself."""
+    sh(f"wipefs -qaf {path}; blkdiscard --zeroout {path}; udevadm settle")
 
 
 def partition(path: str, start: int) -> str:
@@ -615,6 +615,25 @@ def no_file_system_over_data() -> None:
         dax_mounts.plan_mount(mount_wish(path, point=OTHER_POINT))
     with refused("in use"):
         namespaces.plan_absent(wish(destroy="ram0"))
+
+
+@case
+def data_without_a_signature_are_data() -> None:
+    path = device(size=64 * MIB)
+    clear(path)
+    with open(path, "r+b", buffering=0) as file:
+        file.seek(40 * MIB)
+        file.write(b"A guest's RAM has no signature.".ljust(MIB, b"."))
+        os.fsync(file.fileno())
+    with refused("without a signature", "0x", f"destroy_data to {path}"):
+        dax_mounts.plan_mount(mount_wish(path))
+    # Made anew, the namespace still shows what it held: that is to be given up a second time.
+    namespaces.apply(namespaces.plan_absent(wish(destroy="ram0")))
+    path = device(size=64 * MIB)
+    with refused("without a signature", "pmem_namespace clears nothing"):
+        dax_mounts.plan_mount(mount_wish(path))
+    mounted(path, destroy=path)
+    take_back(POINT)
 
 
 @case

@@ -12,6 +12,7 @@ import stat
 from .._guest.sizes import format_size
 from .._host.block_devices import BlockDevice, block_device
 from .._host.devdax import dax_device
+from .._host.device_content import content_of_block_device
 from .._host.errors import Refused
 from .._host.filesystem_tools import SuperBlock, signatures, super_block
 from .namespace_checks import MODES
@@ -97,11 +98,12 @@ def _cure_of(found: BlockDevice) -> str:
 def file_system_on(device: BlockDevice) -> SuperBlock | None:
     """The ext4 or xfs on the device; None when it is empty.
 
-    :raises Refused: it holds something else.
+    :raises Refused: it holds something else, or data without a signature, such as a guest's RAM or what lies in an encrypted volume.
     :raises OSError: it cannot be read.
     """
     found = signatures(device.path)
     if not found:
+        _check_empty(device)
         return None
     block = super_block(device.path)
     if block is None or {item.type for item in found} - {"ext2", "ext3", "ext4", "xfs"}:
@@ -111,6 +113,17 @@ def file_system_on(device: BlockDevice) -> SuperBlock | None:
             cure=f"If the data may be lost, set destroy_data to {device.path}.",
         )
     return block
+
+
+def _check_empty(device: BlockDevice) -> None:
+    position = content_of_block_device(device.path)
+    if position is not None:
+        raise Refused(
+            f"{device.path} holds data without a signature and stays as it is: a byte that is not zero at {position:#x}.",
+            cause="A file system is made on an empty device only. What a namespace held stays in its memory when it is made anew"
+            + (" (pmem_namespace clears nothing)." if device.namespace else "."),
+            cure=f"If the data may be lost, set destroy_data to {device.path}.",
+        )
 
 
 def unfit_for_dax(block: SuperBlock, device: BlockDevice) -> str:

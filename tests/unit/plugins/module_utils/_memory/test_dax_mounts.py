@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_checks im
     check_device,
     check_fit,
     cure_for,
+    file_system_on,
     unfit_for_dax,
     warnings_about,
 )
@@ -170,6 +172,22 @@ def test_devices_that_are_none(tmp_path: Any) -> None:
         check_device(str(tmp_path), "always")
     with pytest.raises(Refused, match="character device"):
         check_device("/dev/null", "always")
+
+
+def test_data_without_a_signature_are_data(tmp_path: Path) -> None:
+    """wipefs sees nothing in a guest's RAM."""
+    path = tmp_path / "device"
+    with path.open("wb") as file:
+        file.truncate(8 << 20)
+    assert file_system_on(device(path=str(path))) is None
+    with path.open("r+b") as file:
+        file.seek(5 << 20)
+        file.write(b"only text")
+    with pytest.raises(Refused, match=r"without a signature .* not zero at 0x500000") as caught:
+        file_system_on(device(path=str(path)))
+    assert caught.value.cure.endswith(f"set destroy_data to {path}.")
+    assert "pmem_namespace clears nothing" in caught.value.cause
+    assert path.read_bytes()[5 << 20 :].startswith(b"only text")
 
 
 @pytest.mark.parametrize("option", ["dax", "dax=never", "ro"])
