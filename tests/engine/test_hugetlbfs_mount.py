@@ -317,7 +317,28 @@ def test_fstab_is_heeded_and_never_changed(mounting: Mounting) -> None:
         found = mounting(persistent=True, size="64M", mode="0700")
         assert found["mount"]["configured_by"] == f"{FSTAB}:{number}"
         assert found["mount"]["unit"] is None
-        mounting(state="absent")
+        text = mounting.refused(state="absent")
+        assert f"{mounting.path} stays as it is: {FSTAB}:{number} mounts none there" in text
+        subprocess.run(["umount", str(mounting.path)], check=True)
+        assert f"{FSTAB}:{number}" in mounting.refused(state="absent")
+        subprocess.run(["mount", str(mounting.path)], check=True)
+    mounting(state="absent")
+
+
+def test_units_of_others_are_heeded_and_never_changed(mounting: Mounting) -> None:
+    """systemd names a unit after its mount point, wherever the file lies."""
+    mounting()
+    name = str(mounting.path).strip("/").replace("-", "\\x2d").replace("/", "-")
+    unit = Path("/etc/systemd/system") / f"{name}.mount"
+    text = f"[Mount]\nWhat=none\nWhere={mounting.path}\nType=hugetlbfs\n"
+    unit.parent.mkdir(parents=True, exist_ok=True)
+    unit.write_text(text)
+    try:
+        assert f"{unit}:1 mounts none there" in mounting.refused(state="absent")
+        assert unit.read_text() == text
+    finally:
+        unit.unlink()
+    mounting(state="absent")
 
 
 def test_a_mount_comes_back_at_boot_by_a_unit(mounting: Mounting) -> None:

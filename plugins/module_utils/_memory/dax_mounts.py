@@ -21,14 +21,14 @@ from .._host.device_users import device_users
 from .._host.errors import HostmemError, Refused
 from .._host.filesystem_tools import SuperBlock, make_file_system, super_block, wait_for_udev
 from .._host.kernel_log import KernelLog
-from .._host.mount_configuration import ConfiguredMount, configured_mounts
+from .._host.mount_configuration import ConfiguredMount
 from .._host.mount_points import Directory, directory_under, guard, unguard
 from .._host.mount_users import users_of
 from .._host.mounts import Mount, attach, detach, mount_at, mounts
 from .._host.pmem import regions
 from .._host.unit_files import read_unit, remove_unit, systemd_escape_path, unit_path, with_header, write_unit
 from .dax_checks import check_device, check_fit, cure_for, file_system_on, warnings_about
-from .mount_units import MountUnit, UnitPlan, apply_unit, plan_removal, plan_unit
+from .mount_units import MountUnit, UnitPlan, apply_unit, plan_absence, plan_removal, plan_unit
 
 TYPES = ("ext4", "xfs")
 _DROP_IN = "hostmem.conf"
@@ -494,14 +494,7 @@ def plan_unmount(point: str) -> Plan:
             cause="Only ext4 and xfs are mounted and unmounted here.",
             cure="Choose another mount point, or unmount it.",
         )
-    unit = plan_removal(point)
-    others = configured_mounts(point)
-    if others:
-        raise Refused(
-            f"{point} stays mounted: {others[0].place} configures it.",
-            cause="Configuration of others is never changed, and would mount it again.",
-            cure="Remove it there first.",
-        )
+    unit = plan_absence(point)
     plan = Plan(
         point=point,
         wish=None,

@@ -26,7 +26,7 @@ from .._host.mount_configuration import ConfiguredMount
 from .._host.mount_users import users_of
 from .._host.mounts import Mount, attach, detach, mount_at, mounts
 from .hugetlbfs_options import LiveOptions, WantedOptions, live_options, wanted_options
-from .mount_units import MountUnit, UnitPlan, apply_unit, plan_removal, plan_unit
+from .mount_units import MountUnit, UnitPlan, apply_unit, plan_absence, plan_removal, plan_unit
 from .pools import check_page_size
 
 SOURCE = "hugetlbfs"
@@ -128,9 +128,9 @@ def plan_mount(point: str, wanted: WantedOptions, persistent: bool, discard: boo
 def plan_unmount(point: str, discard: bool) -> MountPlan:
     """What it takes that nothing is mounted there, now or at boot.
 
-    :raises Refused: it is in use, is no hugetlbfs, or has files in it.
+    :raises Refused: it is in use, is no hugetlbfs, has files in it, or is configured by somebody else.
     """
-    plan = _plan(point, None, None, plan_removal(point))
+    plan = _plan(point, None, None, plan_absence(point))
     if plan.detached:
         _check_unused(plan, "cannot be unmounted", "", discard)
     return plan

@@ -148,8 +148,23 @@ def _effective(options: tuple[str, ...]) -> frozenset[str]:
     return frozenset(option for option in options if option not in _FOR_FSTAB and not option.startswith("x-"))
 
 
+def plan_absence(where: str) -> UnitPlan:
+    """What it takes that nothing is mounted there at boot.
+
+    :raises Refused: fstab, or a unit that is not ours, mounts something there.
+    """
+    others = configured_mounts(where)
+    if others:
+        raise Refused(
+            f"{where} stays as it is: {others[0].place} mounts {others[0].source} there.",
+            cause="Configuration of others is never changed, and would mount it again.",
+            cure="Remove it there first.",
+        )
+    return plan_removal(where)
+
+
 def plan_removal(where: str) -> UnitPlan:
-    """What it takes that our unit for this mount point is gone.
+    """What it takes that our unit for this mount point is gone, whatever others have configured.
 
     :raises Refused: there is a unit file of that name which is not ours.
     """
