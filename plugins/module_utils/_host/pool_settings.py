@@ -20,6 +20,7 @@ _LAYERS = ("/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib")
 _SYSCTL = re.compile(r"\s*-?\s*vm[./](nr_hugepages|nr_hugepages_mempolicy|nr_overcommit_hugepages)\s*=")
 _POOL_FILE = re.compile(r"/(?:node/node(\d+)/)?hugepages/hugepages-(\d+)kB/(nr_hugepages|nr_overcommit_hugepages)\b")
 _PROC_FILE = re.compile(r"/proc/sys/vm/(nr_hugepages|nr_hugepages_mempolicy|nr_overcommit_hugepages)\b")
+_GRUB = re.compile(r"\s*(?:export\s+)?GRUB_CMDLINE_LINUX(_DEFAULT)?\+?=(.*)")
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -96,6 +97,30 @@ def _boot_files(default_size: int, root: str, ours: Sequence[str]) -> Iterator[P
     for path in [f"{root}/etc/default/grub", *drop_ins, f"{root}/etc/kernel/cmdline"]:
         for number, line in _lines(path):
             yield from _boot_line(path, number, line.strip(), default_size, ours)
+
+
+def later_bare_counts(ours: str) -> list[PoolSetting]:
+    """``hugepages=`` without a size before it, in what GRUB puts after our words.
+
+    The kernel would take such a number for our page size, and ignore it as given twice (hugepages_setup() in mm/hugetlb.c).
+    GRUB_CMDLINE_LINUX_DEFAULT comes after GRUB_CMDLINE_LINUX as a whole (/etc/grub.d/10_linux).
+
+    :param ours: path of our file in /etc/default/grub.d.
+    """
+    directory = os.path.dirname(ours)
+    found = []
+    for path in [directory[: -len(".d")], *sorted(glob.glob(f"{directory}/*.cfg"))]:
+        for number, line in _lines(path):
+            match = _GRUB.match(line)
+            if match and (match.group(1) or path > ours) and _first_is_bare(match.group(2)):
+                found.append(PoolSetting(path, number, line.strip(), 0, boot=True))
+    return found
+
+
+def _first_is_bare(value: str) -> bool:
+    keys = [word.partition("=")[0] for word in re.split("[\\s\"']+", value)]
+    first = next((key for key in keys if key in ("hugepages", "hugepagesz", "default_hugepagesz")), "")
+    return first == "hugepages"
 
 
 def _boot_line(path: str, number: int, line: str, default_size: int, ours: Sequence[str]) -> Iterator[PoolSetting]:

@@ -17,7 +17,7 @@ from .._host.boot_parameters import HEADER, BootMeans, find_means, grubby_words,
 from .._host.errors import Refused
 from .._host.files import remove_file, write_text
 from .._host.hugepages import gigantic, node_directory, pool_directory
-from .._host.pool_settings import parse_boot_pools
+from .._host.pool_settings import later_bare_counts, parse_boot_pools
 from .._host.unit_files import require_systemd
 
 TMPFILES = "/etc/tmpfiles.d/hostmem-hugepages.conf"
@@ -183,7 +183,24 @@ def _check_boot(plan: PersistencePlan, page_size: int, nodes: Sequence[int]) -> 
         )
     if plan.means and plan.means.kind == "grubby":
         _check_grubby(plan, words)
+    if plan.means and plan.means.kind == "grub":
+        check_grub(plan.means)
     return plan
+
+
+def check_grub(means: BootMeans) -> None:
+    """Words of ours must not change what those mean that come after them.
+
+    :raises Refused: they would; with file and line.
+    """
+    others = later_bare_counts(means.file)
+    if others:
+        raise Refused(
+            f"Huge pages are not asked for at boot: {others[0].file}:{others[0].line} has hugepages= without hugepagesz= before it.",
+            cause=f"GRUB puts it ({others[0].text}) after the words of {means.file}, so that the kernel would take it for their page size,"
+            " and ignore it.",
+            cure="Write hugepagesz= with its size before it, or set persist to none.",
+        )
 
 
 def _check_grubby(plan: PersistencePlan, words: str) -> None:

@@ -19,6 +19,7 @@ from ansible_collections.hostmem.qemu.plugins.module_utils._host.boot_parameters
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import Refused
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.pool_settings import (
     BootPool,
+    later_bare_counts,
     parse_boot_pools,
     parse_memory_size,
     pool_settings,
@@ -103,6 +104,23 @@ def test_grub_reads_our_drop_in_after_others(tmp_path: Path) -> None:
     script = f'GRUB_CMDLINE_LINUX="quiet"; . {tmp_path}/hostmem.cfg; echo "$GRUB_CMDLINE_LINUX"'
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == f"quiet {' '.join(groups)}\n"
+
+
+def test_counts_that_would_change_their_meaning_after_our_words(tmp_path: Path) -> None:
+    """Those without a page size, in what GRUB puts after our words; the kernel would ignore them."""
+    texts = {
+        "grub": 'GRUB_CMDLINE_LINUX="hugepages=1"\n# GRUB_CMDLINE_LINUX_DEFAULT="hugepages=2"\n'
+        "GRUB_CMDLINE_LINUX_DEFAULT='quiet hugepages=3'\n",
+        "grub.d/a.cfg": 'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX hugepages=4"\n',
+        "grub.d/b.cfg": 'GRUB_CMDLINE_LINUX_DEFAULT="hugepagesz=2M hugepages=5 transparent_hugepage=never"\n',
+        "grub.d/hostmem.cfg": '# Managed by hostmem.qemu\nGRUB_CMDLINE_LINUX_DEFAULT="hugepages=6"\n',
+        "grub.d/z.cfg": '\nexport GRUB_CMDLINE_LINUX+=" hugepages=7"\n',
+    }
+    (tmp_path / "grub.d").mkdir()
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    found = later_bare_counts(str(tmp_path / "grub.d/hostmem.cfg"))
+    assert [(item.file[len(str(tmp_path)) + 1 :], item.line) for item in found] == [("grub", 3), ("grub.d/z.cfg", 2)]
 
 
 def test_files_of_others_are_refused(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from ansible_collections.hostmem.qemu.plugins.module_utils._memory.pool_persiste
     PersistencePlan,
     PersistentPools,
     boot_words,
+    check_grub,
     choose,
     persistent_pools,
     running_pools,
@@ -70,6 +71,19 @@ def test_boot_parameters_of_all_sizes_are_kept(tmp_path: Path) -> None:
     assert persistent_pools(means, [0, 1], str(tmp_path / "none")) == pools
     assert plan.diff()["before"][means.file] == ""
     assert plan.changed
+
+
+def test_counts_of_others_keep_their_meaning(tmp_path: Path) -> None:
+    (tmp_path / "grub.d").mkdir()
+    means = BootMeans("grub", str(tmp_path / "grub.d/hostmem.cfg"))
+    check_grub(means)
+    grub = tmp_path / "grub"
+    grub.write_text('GRUB_CMDLINE_LINUX="hugepages=1"\nGRUB_CMDLINE_LINUX_DEFAULT="quiet hugepagesz=2M hugepages=3"\n')
+    check_grub(means)
+    grub.write_text('GRUB_CMDLINE_LINUX=""\nGRUB_CMDLINE_LINUX_DEFAULT="quiet hugepages=3"\n')
+    with pytest.raises(Refused, match=f"{grub}:2 has hugepages= without hugepagesz=") as caught:
+        check_grub(means)
+    assert "quiet hugepages=3" in caught.value.cause
 
 
 def test_the_running_kernels_parameters(tmp_path: Path) -> None:
