@@ -46,5 +46,11 @@ def engine(session: nox.Session) -> None:
 
 @nox.session
 def molecule(session: nox.Session) -> None:
-    """Roles and playbooks against container hosts."""
+    """Roles and playbooks against hosts: containers, and a virtual machine."""
     session.run("script/test", "molecule", external=True)
+
+
+@nox.session
+def dax(session: nox.Session) -> None:
+    """Persistent memory on a kernel that has some."""
+    session.run("script/test", "dax", external=True)
