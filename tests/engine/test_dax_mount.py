@@ -6,30 +6,42 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from support.modules import refused, run_module
+from support.modules import MODULES, refused, run_module
 
 SIZE = 64 << 20
 TEXT = b"only text, no signature of anything"
 
 
-@pytest.fixture(name="loop")
-def fixture_loop(tmp_path: Path) -> Iterator[str]:
-    """An empty loop device."""
-    image = tmp_path / "image"
+@contextlib.contextmanager
+def loop_device(directory: Path, size: int) -> Iterator[str]:
+    """Path of an empty loop device of so many bytes."""
+    image = directory / "image"
     with image.open("wb") as file:
-        file.truncate(SIZE)
+        file.truncate(size)
     done = subprocess.run(["losetup", "--find", "--show", str(image)], check=True, capture_output=True, text=True)
     path = done.stdout.strip()
     try:
         yield path
     finally:
         subprocess.run(["losetup", "--detach", path], check=True)
+
+
+@pytest.fixture(name="loop")
+def fixture_loop(tmp_path: Path) -> Iterator[str]:
+    with loop_device(tmp_path, SIZE) as path:
+        yield path
 
 
 def test_data_without_a_signature_are_kept(loop: str, tmp_path: Path) -> None:
@@ -57,3 +69,70 @@ def test_data_without_a_signature_are_kept(loop: str, tmp_path: Path) -> None:
     finally:
         run_module("dax_mount", path=str(point), state="absent")
     assert not point.exists()
+
+
+def line_of(point: Path) -> str:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return next(line for line in lines if line.split()[4] == str(point))
+
+
+def test_options_are_those_of_the_mount(tmp_path: Path) -> None:
+    """Also those without a value, and those that are on by the file system's own defaults."""
+    with loop_device(tmp_path, SIZE) as loop:
+        point = tmp_path / "mount"
+        wanted = {"path": str(point), "device": loop, "dax": "never", "persistent": False}
+        try:
+            run_module("dax_mount", **wanted)
+            before = line_of(point)
+            options = ["discard", "lazytime", "strictatime", "barrier=0"]
+            for changed in (True, False):
+                assert run_module("dax_mount", **wanted, options=options)["changed"] == changed
+            found = line_of(point)
+            assert found != before
+            for option in ("discard", "lazytime", "nobarrier"):
+                assert option in found.split(" - ")[1]
+            for changed in (True, False):
+                assert run_module("dax_mount", **wanted)["changed"] == changed
+            assert "discard" not in line_of(point)
+            run_module("dax_mount", path=str(point), state="absent")
+            subprocess.run(["tune2fs", "-o", "discard", loop], check=True, stdout=subprocess.DEVNULL)
+            run_module("dax_mount", **wanted, options=["discard"])
+            assert not run_module("dax_mount", **wanted, options=["discard"])["changed"]
+        finally:
+            run_module("dax_mount", path=str(point), state="absent")
+
+
+def test_programs_that_are_missing_are_noticed_before_the_old_mount_goes(tmp_path: Path) -> None:
+    """They are looked for on PATH, and where administrators' programs lie: here those are hidden."""
+    with loop_device(tmp_path, SIZE) as loop:
+        point = tmp_path / "mount"
+        wanted = {"path": str(point), "device": loop, "dax": "never", "persistent": False}
+        run_module("dax_mount", **wanted)
+        try:
+            before = line_of(point)
+            for check in (True, False):
+                done = run_without("mkfs.xfs", check, {**wanted, "fstype": "xfs", "destroy_data": loop})
+                assert "The program mkfs.xfs is not installed" in done["msg"]
+                assert "xfsprogs" in done["error"]["cure"]
+                assert line_of(point) == before
+        finally:
+            run_module("dax_mount", path=str(point), state="absent")
+
+
+def run_without(program: str, check: bool, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The module in a mount namespace of its own, where the program cannot be executed."""
+    path = shutil.which(program) or ""
+    given = {"ANSIBLE_MODULE_ARGS": {**arguments, "_ansible_check_mode": check}}
+    script = 'test -z "$1" || mount --bind /dev/null "$1"; exec "$2" "$3"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", path, sys.executable, str(MODULES / "dax_mount.py")],
+        input=json.dumps(given),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if not done.stdout:
+        raise AssertionError(done.stderr)
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result

@@ -688,6 +688,37 @@ def configuration_of_others_is_left_alone() -> None:
 
 
 @case
+def options_without_a_value_are_those_of_the_mount() -> None:
+    path = device(size=384 * MIB)
+    for kind, options in (
+        ("ext4", ("lazytime", "nobarrier", "strictatime")),
+        ("xfs", ("lazytime", "wsync", "largeio")),
+    ):
+        clear(path)
+        mounted(path, type=kind)
+        mounted(path, type=kind, options=options)
+        for option in options[:2]:
+            true(option in sh(f"findmnt -no OPTIONS {POINT}").split(","), option)
+        mounted(path, type=kind)
+        true("lazytime" not in sh(f"findmnt -no OPTIONS {POINT}"), "the option is gone")
+        take_back(POINT)
+
+
+@case
+def drop_in_of_a_file_system_that_is_no_more_goes() -> None:
+    path = device(size=64 * MIB)
+    clear(path)
+    sh(f"mkfs.ext4 -q -F -b 4096 {path}; udevadm settle")
+    first = mounted(path, persistent=True).uuid
+    sh(f"umount {POINT}")
+    clear(path)
+    true(mounted(path, persistent=True).uuid != first, "another file system")
+    same(sh("ls /etc/systemd/system | grep -c by.x2duuid; true"), "1")
+    take_back(POINT)
+    same(sh("ls /etc/systemd/system | grep -c by.x2duuid; true"), "0")
+
+
+@case
 def only_now_leaves_no_unit() -> None:
     path = device(size=64 * MIB)
     clear(path)

@@ -26,6 +26,7 @@ from .._host.mount_points import Directory, directory_under, guard, unguard
 from .._host.mount_users import users_of
 from .._host.mounts import Mount, attach, detach, mount_at, mounts
 from .._host.pmem import regions
+from .._host.programs import required
 from .._host.unit_files import read_unit, remove_unit, systemd_escape_path, unit_path, with_header, write_unit
 from .dax_checks import check_device, check_fit, cure_for, file_system_on, warnings_about
 from .mount_units import MountUnit, UnitPlan, apply_unit, plan_absence, plan_removal, plan_unit
@@ -33,7 +34,15 @@ from .mount_units import MountUnit, UnitPlan, apply_unit, plan_absence, plan_rem
 TYPES = ("ext4", "xfs")
 _DROP_IN = "hostmem.conf"
 # Options that mountinfo shows when they are set, and never else.
-_SHOWN = frozenset({"ro", "nosuid", "nodev", "noexec", "noatime", "nodiratime", "sync", "dirsync", "nosymfollow"})
+_SHOWN = frozenset(
+    {"ro", "nosuid", "nodev", "noexec", "noatime", "nodiratime", "sync", "dirsync", "nosymfollow", "lazytime"}
+)
+# The same of the file systems' own (_ext4_show_options() in fs/ext4/super.c, xfs_fs_show_options() in fs/xfs/xfs_super.c).
+_SHOWN_BY = {
+    "ext4": frozenset({"discard", "nobarrier", "noauto_da_alloc", "nodelalloc", "minixdf"}),
+    "xfs": frozenset({"discard", "wsync", "filestreams", "largeio", "swalloc", "ikeep", "nouuid"}),
+}
+_SHOWN_AS = {"barrier=0": "nobarrier", "auto_da_alloc=0": "noauto_da_alloc"}
 
 
 @dataclass(frozen=True)
@@ -61,11 +70,20 @@ class Wish:
 
 
 @dataclass(frozen=True)
+class DropIn:
+    """A drop-in of ours by its name as for unit_path(), with its text before and after; None for none."""
+
+    name: str
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True)
 class Plan:
     """What happens. ``wish`` is None for a removal, ``block`` the super block that is there, ``uuid`` the file system's.
 
-    ``make``: a file system is made; ``attach``, ``detach``: it is mounted, what is mounted now goes. ``waiting`` is the drop-in for the
-    device's unit, before and after.
+    ``make``: a file system is made; ``attach``, ``detach``: it is mounted, what is mounted now goes. ``waiting`` are the drop-ins for
+    devices' units: that of a file system that is here no more goes.
     """
 
     point: str
@@ -79,7 +97,7 @@ class Plan:
     directory: Directory | None
     unit: UnitPlan
     uuid: str = ""
-    waiting: tuple[str, str | None, str | None] = ("", None, None)
+    waiting: tuple[DropIn, ...] = ()
     found: Probe | None = None
 
     @property
@@ -94,7 +112,7 @@ class Plan:
 
     @property
     def changed(self) -> bool:
-        waiting = self.waiting[1] != self.waiting[2]
+        waiting = any(item.before != item.after for item in self.waiting)
         moved = self.make or self.attach or self.detach
         return moved or self.guards or self.directory_goes or self.unit.changed or waiting
 
@@ -110,10 +128,9 @@ class Plan:
             sides["after"][self.device.path] = {"file_system": self.wish.type if self.make else held}
         for side, more in self.unit.diff().items():
             sides[side].update(more)
-        name, before, after = self.waiting
-        if name:
-            for side, text in (("before", before), ("after", after)):
-                sides[side][unit_path(name)] = {"state": "absent"} if text is None else {"text": text}
+        for item in self.waiting:
+            for side, text in (("before", item.before), ("after", item.after)):
+                sides[side][unit_path(item.name)] = {"state": "absent"} if text is None else {"text": text}
         return sides
 
     def _before(self) -> dict[str, Any]:
@@ -201,7 +218,22 @@ def plan_mount(wish: Wish) -> Plan:
         _check_hidden(wish.point, present)
     elif wish.dax != "never" or present is not None:
         plan = _with(plan, found=_proved(wish, wish.point, []))
+    _require_programs(plan, device)
     return plan
+
+
+def _require_programs(plan: Plan, device: BlockDevice) -> None:
+    """What the plan runs is installed: an old mount must not go for one that cannot be made.
+
+    :raises HostmemError: it is not; with the package.
+    """
+    programs = []
+    if plan.make and plan.wish is not None:
+        programs += [f"mkfs.{plan.wish.type}", "wipefs"]
+    if plan.attach:
+        programs += ["mount", "umount"] + (["udevadm"] if stable_path(plan.uuid, device) != device.path else [])
+    for program in programs:
+        required(program)
 
 
 def _with(plan: Plan, **changes: Any) -> Plan:
@@ -279,14 +311,34 @@ def differences(present: Mount, wish: Wish) -> str:
     if live_dax(present) != wish.dax:
         return f"It is mounted with dax={live_dax(present)}, wanted is dax={wish.dax}, which a remount cannot change."
     shown = {*present.options, *present.super_options}
-    if shown & _SHOWN != set(wish.options) & _SHOWN:
-        return f"It is mounted with {','.join(sorted(shown & _SHOWN)) or 'none'} of the options that are always shown."
+    flags = _SHOWN | _SHOWN_BY.get(wish.type, frozenset())
+    wanted = {_SHOWN_AS.get(option, option) for option in wish.options}
+    missing = wanted & flags - shown - _defaults(present)
+    if "strictatime" in wanted and "relatime" in shown:  # it shows by the absence of the others
+        missing.add("strictatime")
+    more = shown & flags - wanted
+    if missing or more:
+        texts = [f"without {','.join(sorted(missing))}"] if missing else []
+        texts += [f"with {','.join(sorted(more))} unasked"] if more else []
+        return f"It is mounted {' and '.join(texts)}."
     for option in wish.options:
+        if option in _SHOWN_AS:
+            continue
         key, equals, _value = option.partition("=")
         other = [item for item in shown if equals and item.startswith(f"{key}=")]
         if other and option not in other:
             return f"It is mounted with {other[0]}, wanted is {option}."
     return ""
+
+
+def _defaults(present: Mount) -> frozenset[str]:
+    """Options that are on without being shown, as defaults in ext4's super block (tune2fs -o) are; /proc/fs/ext4 lists them all."""
+    name = os.path.basename(os.path.realpath(f"/sys/dev/block/{os.major(present.device)}:{os.minor(present.device)}"))
+    try:
+        with open(f"/proc/fs/{present.type}/{name}/options", encoding="ascii", errors="replace") as file:
+            return frozenset(file.read().split())
+    except OSError:
+        return frozenset()
 
 
 def mount_unit(wish: Wish, device: BlockDevice, file_system_uuid: str) -> MountUnit:
@@ -312,21 +364,22 @@ def _with_units(plan: Plan, wish: Wish, device: BlockDevice) -> Plan:
     name = _drop_in(wanted.what)
     # x-systemd.device-timeout= counts in fstab only (systemd.mount(5)); this is what it is made into.
     text = with_header(f"[Unit]\nJobRunningTimeoutSec={wish.device_timeout}\n")
-    return _with(plan, unit=unit, waiting=(name, read_unit(name), text))
+    left = [item for item in _no_waiting(unit) if item.name != name]
+    return _with(plan, unit=unit, waiting=(DropIn(name, read_unit(name), text), *left))
 
 
 def _drop_in(what: str) -> str:
     return f"{systemd_escape_path(what)}.device.d/{_DROP_IN}"
 
 
-def _no_waiting(unit: UnitPlan) -> tuple[str, str | None, str | None]:
-    """The drop-in of a unit of ours that goes."""
+def _no_waiting(unit: UnitPlan) -> tuple[DropIn, ...]:
+    """The drop-in of a unit of ours as it was, which goes."""
     what = next(
         (line[5:] for line in (unit.before or "").split("\n") if line.startswith("What=")),
         "",
     )
     name = _drop_in(what.replace("%%", "%")) if what else ""
-    return (name, read_unit(name), None) if name else ("", None, None)
+    return (DropIn(name, read_unit(name), None),) if name else ()
 
 
 def says_the_same(other: ConfiguredMount, wish: Wish, file_system_uuid: str) -> bool:
@@ -473,12 +526,11 @@ def _restorable(mount: Mount) -> tuple[str, ...]:
 
 
 def _apply_units(plan: Plan, wish: Wish, device: BlockDevice) -> None:
-    name, before, after = plan.waiting
-    if before != after:
-        if after is None:
-            remove_unit(name)
-        else:
-            write_unit(name, after.partition("\n")[2])  # it adds the header
+    for item in plan.waiting:
+        if item.after is None:
+            remove_unit(item.name)
+        elif item.before != item.after:
+            write_unit(item.name, item.after.partition("\n")[2])  # it adds the header
     apply_unit(plan.unit, mount_unit(wish, device, plan.uuid) if wish.persistent else None)
 
 
@@ -513,8 +565,8 @@ def plan_unmount(point: str) -> Plan:
 
 
 def _unmount(plan: Plan) -> None:
-    if plan.waiting[1] is not None:
-        remove_unit(plan.waiting[0])
+    for item in plan.waiting:
+        remove_unit(item.name)
     apply_unit(plan.unit, None)
     if plan.detach:
         detach(plan.point)

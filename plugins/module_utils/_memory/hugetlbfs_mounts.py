@@ -25,6 +25,7 @@ from .._host.hugetlbfs_files import HugeFile, describe_files, holding_files, hug
 from .._host.mount_configuration import ConfiguredMount
 from .._host.mount_users import users_of
 from .._host.mounts import Mount, attach, detach, mount_at, mounts
+from .._host.programs import required
 from .hugetlbfs_options import LiveOptions, WantedOptions, live_options, wanted_options
 from .mount_units import MountUnit, UnitPlan, apply_unit, plan_absence, plan_removal, plan_unit
 from .pools import check_page_size
@@ -122,6 +123,8 @@ def plan_mount(point: str, wanted: WantedOptions, persistent: bool, discard: boo
     if plan.fresh:
         _check_hidden(plan)
         _check_least(plan)
+        for program in ("mount", "umount"):  # an old mount must not go for one that cannot be made
+            required(program)
     return plan
 
 
