@@ -66,6 +66,8 @@ options:
       - V(at_least) leaves alone what is more.
       - V(needed) is V(exact) with what all guests need that are defined on the host (O(config)), each on the nodes of
         its C(host_nodes), plus what O(count) or O(nodes) say.
+      - A boot knows exact numbers only. Where others set the same pool at boot, V(at_least) and V(needed) are refused unless O(persist=none),
+        as one of the two numbers would be the whole pool; with V(exact), that is a warning.
     type: str
     choices: [exact, at_least, needed]
     default: exact

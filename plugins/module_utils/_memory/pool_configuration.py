@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -113,6 +113,8 @@ def _look(request: PoolRequest) -> Situation:
             wish, counts={node: min(pages, _now(request, node).persistent) for node, pages in wanted.items()}
         )
     conflicts = _conflicts(request.page_size, wanted, persistence) if request.present else []
+    if not persistence.provided:
+        check_others(request.policy, kind, {node: pages for node, pages in wanted.items() if pages}, conflicts)
     root = hugetlb_hierarchy()
     limits = hugetlb_limits(root, request.page_size, GUEST_GROUPS) if root else []
     return Situation(request, nodes, wanted, plan_pools(wish), persistence, record, conflicts, limits, later)
@@ -169,6 +171,25 @@ def _conflicts(page_size: int, wanted: Mapping[int, int], persistence: Persisten
         and not item.overcommit
         and not (persistence.provided and item.boot)
     ]
+
+
+def check_others(policy: str, kind: str, wanted: Mapping[int, int], conflicts: Sequence[PoolSetting]) -> None:
+    """At boot, numbers are exact: systemd-tmpfiles writes ours over a larger pool of others, and the kernel heeds the first of two parameters.
+
+    :param kind: how the pools come back at each boot: tmpfiles, boot, or none.
+    :param wanted: pages by node that are not 0.
+    :raises Refused: less than exactness was asked for, and others set the same pool.
+    """
+    others = [item for item in conflicts if item.node is None or item.node in wanted]
+    if policy == "exact" or kind == "none" or not wanted or not others:
+        return
+    size = format_size(others[0].page_size)
+    raise Refused(
+        f"Huge pages of {size} are not asked for at each boot: {others[0].file}:{others[0].line} sets the same pool ({others[0].text}).",
+        cause=f"A boot knows no policy {policy}: one of the two numbers would be the whole pool, and others could have fewer pages than they"
+        " have configured.",
+        cure="Remove that line and ask for all pages here, or set persist to none; with policy exact, the line is only warned of.",
+    )
 
 
 def _note(situation: Situation, after: Outcome) -> None:

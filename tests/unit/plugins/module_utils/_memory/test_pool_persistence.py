@@ -11,8 +11,15 @@ import pytest
 
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.boot_parameters import BootMeans
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import HostmemError, Refused
-from ansible_collections.hostmem.qemu.plugins.module_utils._host.pool_settings import BootPool, parse_boot_pools
-from ansible_collections.hostmem.qemu.plugins.module_utils._memory.pool_configuration import requested_counts
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.pool_settings import (
+    BootPool,
+    PoolSetting,
+    parse_boot_pools,
+)
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.pool_configuration import (
+    check_others,
+    requested_counts,
+)
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.pool_persistence import (
     PersistencePlan,
     PersistentPools,
@@ -122,3 +129,19 @@ def test_counts_of_nodes() -> None:
     assert requested_counts(None, None, []) == {}
     with pytest.raises(Refused, match="named twice"):
         requested_counts(None, None, [(0, 3), (0, 4)])
+
+
+@pytest.mark.parametrize("policy", ["at_least", "needed"])
+def test_a_boot_knows_exact_numbers_only(policy: str) -> None:
+    setting = PoolSetting("/etc/sysctl.d/a.conf", 3, "vm.nr_hugepages = 512", 2 * MIB)
+    other = PoolSetting("/etc/tmpfiles.d/a.conf", 1, "w ...", 2 * MIB, node=1)
+    for kind in ("tmpfiles", "boot"):
+        with pytest.raises(
+            Refused, match=r"/etc/sysctl.d/a.conf:3 sets the same pool \(vm.nr_hugepages = 512\)"
+        ) as caught:
+            check_others(policy, kind, {0: 4}, [other, setting])
+        assert policy in caught.value.cause
+        check_others("exact", kind, {0: 4}, [setting])
+        check_others(policy, kind, {0: 4}, [other])
+        check_others(policy, kind, {}, [setting])
+    check_others(policy, "none", {0: 4}, [setting])
