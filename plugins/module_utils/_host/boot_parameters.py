@@ -6,13 +6,14 @@
 
 - ``grub``: a drop-in in /etc/default/grub.d, read after /etc/default/grub, and update-grub (Debian and what comes from it).
 - ``grubby``: the entries themselves by grubby(8) (RedHat); a record of ours tells what we added.
-- ``kernel-install``: /etc/kernel/cmdline (kernel-install(8)), which has no drop-ins: our words at its end, with such a record.
+- ``kernel-install``: /etc/kernel/cmdline (kernel-install(8)), which has no drop-ins: our words, with such a record.
 """
 
 from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -140,8 +141,7 @@ def grubby_words() -> str:
 
 def _kernel_install(means: BootMeans, before: Sequence[str], after: Sequence[str]) -> None:
     path = f"{os.path.dirname(means.file)}/cmdline"
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        old = file.read()
+    old = _read_command_line(means)
     new = with_words(old, before, after)
     write_text(path, new, 0o644)
     try:
@@ -154,17 +154,47 @@ def _kernel_install(means: BootMeans, before: Sequence[str], after: Sequence[str
 
 
 def with_words(text: str, before: Sequence[str], after: Sequence[str]) -> str:
-    """A command line with our groups at its end instead of those before; every other byte stays.
+    """A command line with our groups at its end instead of those before, wherever these are; every other byte stays.
 
     >>> with_words("quiet a=1 b=2\\n", ["b=2"], ["b=3"])
     'quiet a=1 b=3\\n'
+
+    :raises HostmemError: a group of before is not there as a whole.
     """
     line = text.rstrip("\n")
     newlines = text[len(line) :]
-    old = " ".join(before)
-    if old and line.endswith(" " + old):
-        line = line[: -len(old) - 1]
+    for group in reversed(before):
+        line = _without(line, group)
     return " ".join([line, *after]) + newlines
+
+
+def _without(line: str, group: str) -> str:
+    """Without the last of these words in a row, and the blank before them (or after them, at the start)."""
+    found = list(re.finditer(rf"(?<!\S){re.escape(group)}(?!\S)", line))
+    if not found:
+        raise HostmemError(
+            f"{group} is not to be found in {_KERNEL_COMMAND_LINE}.",
+            cause="It was put there by hostmem.qemu, as its record says, and changed since.",
+            cure=f"Remove what is left of it there, and the record in {_RECORDS} (the .words file), or put it back.",
+        )
+    start, end = found[-1].span()
+    if line[:start].endswith(" "):
+        return line[: start - 1] + line[end:]
+    return line[:start] + (line[end + 1 :] if line[end:].startswith(" ") else line[end:])
+
+
+def check_words(means: BootMeans) -> None:
+    """Our words can be changed: they are where our record says. Changes nothing.
+
+    :raises HostmemError: they are not.
+    """
+    if means.kind == "kernel-install":
+        with_words(_read_command_line(means), our_groups(means), [])
+
+
+def _read_command_line(means: BootMeans) -> str:
+    with open(f"{os.path.dirname(means.file)}/cmdline", encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()
 
 
 def _carry_out(words: Sequence[str]) -> str:

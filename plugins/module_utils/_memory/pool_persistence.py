@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .._guest.sizes import format_size
-from .._host.boot_parameters import HEADER, BootMeans, find_means, grubby_words, our_groups, set_groups
+from .._host.boot_parameters import HEADER, BootMeans, check_words, find_means, grubby_words, our_groups, set_groups
 from .._host.errors import Refused
 from .._host.files import remove_file, write_text
 from .._host.hugepages import gigantic, node_directory, pool_directory
@@ -166,6 +166,8 @@ def plan_persistence(
     plan = PersistencePlan(kind, before, after, means, len(nodes) == 1)
     if after.files != before.files and after.files:
         require_systemd("Setting huge pages at each boot", "Set persist to none, and set them by your own means.")
+    if means and after.boot != before.boot:
+        check_words(means)
     return _check_boot(plan, page_size, nodes) if after.boot != before.boot and after.boot else plan
 
 

@@ -12,11 +12,12 @@ import pytest
 
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.boot_parameters import (
     BootMeans,
+    check_words,
     find_means,
     our_groups,
     with_words,
 )
-from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import Refused
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import HostmemError, Refused
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.pool_settings import (
     BootPool,
     later_bare_counts,
@@ -138,6 +139,34 @@ def test_every_other_byte_of_a_command_line_stays(text: str) -> None:
     assert with_words(added, one, []) == text
     assert with_words(with_words(added, one, two), two, []) == text
     assert " ".join(two) in with_words(added, one, two)
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        ("hugepagesz=1G hugepages=1\n", "\n"),
+        ("hugepagesz=1G hugepages=1 later=1", "later=1"),
+        ("quiet hugepagesz=1G hugepages=1 later=1 \n\n", "quiet later=1 \n\n"),
+        ("quiet\nhugepagesz=1G hugepages=1\nlater\n", "quiet\n\nlater\n"),
+        ("xhugepagesz=1G hugepages=1 hugepagesz=1G hugepages=1", "xhugepagesz=1G hugepages=1"),
+    ],
+)
+def test_our_words_are_removed_wherever_they_are(text: str, rest: str) -> None:
+    assert with_words(text, ["hugepagesz=1G hugepages=1"], []) == rest
+
+
+@pytest.mark.parametrize("text", ["", "quiet", "hugepagesz=1G hugepages=1,1:2", "hugepagesz=1G quiet hugepages=1"])
+def test_words_that_are_recorded_and_gone(tmp_path: Path, text: str) -> None:
+    group = "hugepagesz=1G hugepages=1"
+    with pytest.raises(HostmemError, match="is not to be found"):
+        with_words(text, [group], [])
+    means = BootMeans("kernel-install", str(tmp_path / "hostmem.words"))
+    (tmp_path / "hostmem.words").write_text(means.text([group]))
+    (tmp_path / "cmdline").write_text(text)
+    with pytest.raises(HostmemError, match="is not to be found"):
+        check_words(means)
+    (tmp_path / "cmdline").write_text(f"{group} {text}")
+    check_words(means)
 
 
 def test_no_means_without_a_boot_loader(tmp_path: Path) -> None:
