@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.dax import is_dax_directory
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import HostmemError
 from support.modules import MODULES, refused, run_module
 
 SIZE = 64 << 20
@@ -136,3 +138,44 @@ def run_without(program: str, check: bool, arguments: dict[str, Any]) -> dict[st
         raise AssertionError(done.stderr)
     result: dict[str, Any] = json.loads(done.stdout)
     return result
+
+
+@pytest.mark.parametrize("how", ["full", "read-only", "not ours", "none"])
+def test_nothing_is_said_of_dax_where_no_file_can_be_made(tmp_path: Path, how: str) -> None:
+    """That it is full is no lack of DAX."""
+    point = tmp_path / "mount"
+    point.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,nr_inodes=3", "none", str(point)], check=True)
+    try:
+        if how == "full":
+            (point / "one").touch()
+            (point / "two").touch()
+        elif how == "read-only":
+            subprocess.run(["mount", "-o", "remount,ro", str(point)], check=True)
+        elif how == "not ours":
+            point.chmod(0o700)
+        if how == "none":
+            assert not is_dax_directory(str(point))
+        else:
+            cure = {"full": "Make room", "read-only": "Mount it for writing", "not ours": "Run as root"}[how]
+            assert cure in dax_as_somebody(str(point), 65534 if how == "not ours" else 0)
+    finally:
+        subprocess.run(["umount", str(point)], check=True)
+
+
+def dax_as_somebody(path: str, uid: int) -> str:
+    """The cure of the error that is_dax_directory() raises in a process of this user's."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.setuid(uid)
+            is_dax_directory(path)
+        except HostmemError as error:
+            os.write(writer, error.cure.encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with open(reader, encoding="utf-8") as file:
+        return file.read()

@@ -22,6 +22,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Union
 
+from .errors import HostmemError
+
 PathOrDescriptor = Union[int, str]
 
 HUGE = 2 << 20
@@ -44,6 +46,14 @@ _EXTENT_LAST = 0x1
 _EXTENTS_AT_ONCE = 128
 # linux/falloc.h
 _FALLOC_FL_COLLAPSE_RANGE = 0x08
+
+# What says nothing of DAX.
+_CURES = {
+    errno.ENOSPC: "Make room in the file system: it has no free block or inode.",
+    errno.EDQUOT: "Raise the quota, or make room.",
+    errno.EROFS: "Mount it for writing. The kernel makes a file system read-only after errors, which its log tells (dmesg).",
+    errno.EACCES: "Run as root, or as a user who can write in the directory.",
+}
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -107,12 +117,24 @@ def is_dax_file(target: PathOrDescriptor) -> bool:
 
 
 def is_dax_directory(path: str) -> bool:
-    """True when a new file in the directory can be one: asked of a file without a name, which leaves nothing (O_TMPFILE)."""
+    """True when a new file in the directory can be one: asked of a file without a name, which leaves nothing (O_TMPFILE).
+
+    False where the file system has no such files, as it has no DAX then either.
+
+    :raises HostmemError: no file can be made there now, so that nothing can be told: it is full, read-only, or not to be written by this user.
+    """
     try:
         with new_unnamed_file(path, ask=_device_has_dax(os.stat(path).st_dev)) as descriptor:
             return is_dax_file(descriptor)
-    except OSError:
-        return False
+    except OSError as error:
+        cure = _CURES.get(error.errno or 0)
+        if cure is None:
+            return False
+        raise HostmemError(
+            f"Whether files in {path} can be mapped directly (DAX) cannot be told: no file can be made there.",
+            cause=f"The kernel said: {error.strerror}.",
+            cure=cure,
+        ) from error
 
 
 @contextlib.contextmanager

@@ -47,9 +47,9 @@ def mounts(path: str = _MOUNTINFO) -> list[Mount]:
 def parse_mount(line: str) -> Mount:
     """A line such as ``36 35 98:0 / /mnt rw,noatime shared:1 - ext4 /dev/root rw,errors=continue``.
 
-    Between the options and the hyphen there are any number of tags.
+    Between the options and the hyphen there are any number of tags. A field can be empty: a source that somebody gave as "".
     """
-    fields = line.split()
+    fields = line.rstrip("\n").split(" ")
     separator = fields.index("-", 6)
     major, minor = fields[2].split(":")
     return Mount(

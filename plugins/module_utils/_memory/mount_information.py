@@ -48,7 +48,7 @@ def _described(mount: Mount, left_out: LeftOut) -> dict[str, Any]:
     with left_out.around(f"mounts: space of {mount.point}"):
         facts["hidden"] = _hidden(mount)
         facts.update({} if facts["hidden"] else _space(mount))
-    return {**facts, **_dax(mount, facts["hidden"])}
+    return {**facts, **_dax(mount, facts["hidden"], left_out)}
 
 
 def _hidden(mount: Mount) -> bool:
@@ -72,15 +72,15 @@ def _space(mount: Mount) -> dict[str, Any]:
     }
 
 
-def _dax(mount: Mount, hidden: bool | None) -> dict[str, Any]:
+def _dax(mount: Mount, hidden: bool | None, left_out: LeftOut) -> dict[str, Any]:
     """What the mount and its device say of DAX, and whether a new file really has it; nothing for what lies in memory."""
     if mount.type in _IN_MEMORY:
         return {}
     can_try = (
         hidden is False and "rw" in mount.options and "rw" in mount.super_options and os.access(mount.point, os.W_OK)
     )
-    return {
-        "dax": dax_option(mount),
-        "device_dax": has_dax(mount.device),
-        "file_dax": is_dax_directory(mount.point) if can_try else None,
-    }
+    facts: dict[str, Any] = {"dax": dax_option(mount), "device_dax": has_dax(mount.device), "file_dax": None}
+    if can_try:
+        with left_out.around(f"mounts: DAX of files at {mount.point}"):
+            facts["file_dax"] = is_dax_directory(mount.point)
+    return facts

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.device_users import swaps
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import HostmemError
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.filesystems import file_system
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.mount_users import MountUser, users_of
@@ -44,12 +45,21 @@ from ansible_collections.hostmem.qemu.plugins.module_utils._host.mounts import (
             r"40 36 0:76 / /a\040b\134c rw - hugetlbfs huge\043tlb rw,pagesize=1024M",
             ("/a b\\c", "hugetlbfs", "huge#tlb", "/", ("rw",), ("rw", "pagesize=1024M"), os.makedev(0, 76), 40, 36),
         ),
+        ("50 36 0:77 / /d rw - tmpfs  rw,size=4k\n", ("/d", "tmpfs", "", "/", ("rw",), ("rw", "size=4k"), 77, 50, 36)),
         ("1 1 0:2 / / rw - rootfs none", ("/", "rootfs", "none", "/", ("rw",), (), os.makedev(0, 2), 1, 1)),
     ],
 )
 def test_lines(line: str, expected: tuple[object, ...]) -> None:
     found = parse_mount(line)
     assert tuple(vars(found).values()) == expected
+
+
+def test_swap_space(tmp_path: Path) -> None:
+    assert swaps(str(tmp_path / "no such kernel")) == []
+    path = tmp_path / "swaps"
+    path.write_text("Filename\tType\tSize\tUsed\tPriority\n/a\\040b file\t1\t0\t-2\n\n/dev/sda2 partition\t1\t0\t-3\n")
+    assert swaps(str(path)) == ["/a b", "/dev/sda2"]
+    assert isinstance(swaps(), list)
 
 
 def test_every_mount_of_this_machine_is_found_by_its_path() -> None:
