@@ -24,11 +24,12 @@ from .._host.kernel_log import KernelLog
 from .._host.mount_configuration import ConfiguredMount
 from .._host.mount_points import Directory, directory_under, guard, unguard
 from .._host.mount_users import users_of
-from .._host.mounts import Mount, attach, detach, mount_at, mounts
+from .._host.mounts import Mount, attach, detach, mount_at
 from .._host.pmem import regions
 from .._host.programs import required
 from .._host.unit_files import read_unit, remove_unit, systemd_escape_path, unit_path, with_header, write_unit
 from .dax_checks import check_device, check_fit, cure_for, file_system_on, warnings_about
+from .mount_point_checks import check_hidden, check_point, check_type, only_mount
 from .mount_units import MountUnit, UnitPlan, apply_unit, plan_absence, plan_removal, plan_unit
 
 TYPES = ("ext4", "xfs")
@@ -215,7 +216,7 @@ def plan_mount(wish: Wish) -> Plan:
         _check_unused(plan, "cannot be mounted afresh")
     if plan.attach:
         _check_elsewhere(plan, device)
-        _check_hidden(wish.point, present)
+        check_hidden(wish.point, present)
     elif wish.dax != "never" or present is not None:
         plan = _with(plan, found=_proved(wish, wish.point, []))
     _require_programs(plan, device)
@@ -241,14 +242,7 @@ def _with(plan: Plan, **changes: Any) -> Plan:
 
 
 def _check_wish(wish: Wish) -> None:
-    if wish.point != os.path.realpath(wish.point) or wish.point == "/":
-        raise Refused(
-            f"{wish.point} is not the real path of a mount point.",
-            cause=f"Symbolic links lead to {os.path.realpath(wish.point)}, which is what the kernel and systemd call it.",
-            cure=f"Name {os.path.realpath(wish.point)}.",
-        )
-    if os.path.lexists(wish.point) and not os.path.isdir(wish.point):
-        raise Refused(f"{wish.point} is no directory.", cure="Choose another mount point.")
+    check_point(wish.point)
     bad = [option for option in wish.options if option == "dax" or option.startswith("dax=") or option == "ro"]
     if bad:
         raise Refused(
@@ -283,13 +277,7 @@ def _file_system(wish: Wish, device: BlockDevice) -> tuple[SuperBlock | None, bo
 
 def _present(point: str, device: BlockDevice) -> Mount | None:
     """The mount that is there, when it is one of this device."""
-    if sum(mount.point == point for mount in mounts()) > 1:
-        raise Refused(
-            f"{point} is not touched: several mounts lie on each other there.",
-            cause="Only the topmost one can be seen.",
-            cure=f"Unmount what does not belong there (findmnt {point}).",
-        )
-    present = mount_at(point)
+    present = only_mount(point)
     if present is not None and present.device != device.device:
         raise Refused(
             f"{point} is not touched: {present.source} ({present.type}) is mounted there.",
@@ -425,19 +413,6 @@ def _check_elsewhere(plan: Plan, device: BlockDevice) -> None:
         )
 
 
-def _check_hidden(point: str, present: Mount | None) -> None:
-    """A mount hides what lies in its directory: RAM files that were made while it was missing, for instance."""
-    if present is not None or not os.path.isdir(point):
-        return
-    names = sorted(os.listdir(point))
-    if names:
-        raise Refused(
-            f"{point} is not mounted over: there is something in the directory.",
-            cause=f"The mount would hide {', '.join(names[:5])}{' and more' if len(names) > 5 else ''}.",
-            cure="Move it away, or choose another mount point.",
-        )
-
-
 def _proved(wish: Wish, point: str, logged: Sequence[str]) -> Probe:
     """A new file in the mount is what was asked for.
 
@@ -540,12 +515,7 @@ def plan_unmount(point: str) -> Plan:
     :raises HostmemError: it is in use, is another kind of mount, or is configured by somebody else.
     """
     present = mount_at(point)
-    if present is not None and present.type not in TYPES:
-        raise Refused(
-            f"{point} is not touched: {present.type} ({present.source}) is mounted there.",
-            cause="Only ext4 and xfs are mounted and unmounted here.",
-            cure="Choose another mount point, or unmount it.",
-        )
+    check_type(present, TYPES)
     unit = plan_absence(point)
     plan = Plan(
         point=point,

@@ -24,9 +24,10 @@ from .._host.hugepages import default_page_size, pool
 from .._host.hugetlbfs_files import HugeFile, describe_files, holding_files, huge_files
 from .._host.mount_configuration import ConfiguredMount
 from .._host.mount_users import users_of
-from .._host.mounts import Mount, attach, detach, mount_at, mounts
+from .._host.mounts import Mount, attach, detach, mount_at
 from .._host.programs import required
 from .hugetlbfs_options import LiveOptions, WantedOptions, live_options, wanted_options
+from .mount_point_checks import check_hidden, check_point, check_type, only_mount
 from .mount_units import MountUnit, UnitPlan, apply_unit, plan_absence, plan_removal, plan_unit
 from .pools import check_page_size
 
@@ -113,7 +114,7 @@ def plan_mount(point: str, wanted: WantedOptions, persistent: bool, discard: boo
     :raises Refused: with the reason; nothing was changed.
     """
     check_page_size(wanted.page_size)
-    _check_point(point)
+    check_point(point)
     pages = pool(wanted.page_size)
     after = wanted.live(pages.nr - pages.surplus)
     unit = plan_unit(mount_unit(point, wanted), _same_as(wanted)) if persistent else plan_removal(point)
@@ -121,7 +122,7 @@ def plan_mount(point: str, wanted: WantedOptions, persistent: bool, discard: boo
     if plan.detached:
         _check_unused(plan, "cannot be mounted afresh", _differences(plan), discard)
     if plan.fresh:
-        _check_hidden(plan)
+        check_hidden(plan.point, plan.present)
         _check_least(plan)
         for program in ("mount", "umount"):  # an old mount must not go for one that cannot be made
             required(program)
@@ -158,21 +159,10 @@ def mount_unit(point: str, wanted: WantedOptions) -> MountUnit:
 
 
 def _plan(point: str, wanted: WantedOptions | None, after: LiveOptions | None, unit: UnitPlan) -> MountPlan:
-    present = mount_at(point)
-    if sum(mount.point == point for mount in mounts()) > 1:
-        raise Refused(
-            f"{point} is not touched: several mounts lie on each other there.",
-            cause="Only the topmost one can be seen.",
-            cure=f"Unmount what does not belong there (findmnt {point}).",
-        )
+    present = only_mount(point)
+    check_type(present, ("hugetlbfs",))
     if present is None:
         return MountPlan(point, None, None, None, after, wanted, unit, [], os.path.isdir(point))
-    if present.type != "hugetlbfs":
-        raise Refused(
-            f"{point} is not touched: {present.type} ({present.source}) is mounted there.",
-            cause="Only hugetlbfs is mounted and unmounted here.",
-            cure="Choose another mount point, or unmount it.",
-        )
     return MountPlan(
         point, present, _root(point), live_options(present.super_options), after, wanted, unit, huge_files(point), True
     )
@@ -208,17 +198,6 @@ def _root(point: str) -> Root:
     return Root(found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode))
 
 
-def _check_point(point: str) -> None:
-    if point != os.path.realpath(point):
-        raise Refused(
-            f"{point} is not the real path of a mount point.",
-            cause=f"Symbolic links lead to {os.path.realpath(point)}, which is what the kernel and systemd call it.",
-            cure=f"Name {os.path.realpath(point)}.",
-        )
-    if os.path.lexists(point) and not os.path.isdir(point):
-        raise Refused(f"{point} is no directory.", cure="Choose another mount point.")
-
-
 def _differences(plan: MountPlan) -> str:
     before = set(plan.before.words()) if plan.before else set()
     after = set(plan.after.words()) if plan.after else set()
@@ -243,18 +222,6 @@ def _check_unused(plan: MountPlan, problem: str, reason: str, discard: bool) -> 
             cause=f"{reason} Files: {describe_files(plan.files)}.".strip(),
             cure="Remove them, or set discard_files to true.",
         )
-
-
-def _check_hidden(plan: MountPlan) -> None:
-    """A mount hides what lies in its directory: RAM files that were made while it was missing, for instance."""
-    if plan.present is None and os.path.isdir(plan.point):
-        names = sorted(os.listdir(plan.point))
-        if names:
-            raise Refused(
-                f"{plan.point} is not mounted over: there is something in the directory.",
-                cause=f"The mount would hide {', '.join(names[:5])}{' and more' if len(names) > 5 else ''}.",
-                cure="Move it away, or choose another mount point.",
-            )
 
 
 def _check_least(plan: MountPlan) -> None:
