@@ -78,8 +78,9 @@ def plan_device_absent(placed: PlacedBlock) -> DevicePlan:
 
 
 def part_of_device(placed: PlacedBlock) -> str:
-    """A name for the block's part of its device, for the record of what a guest was given."""
-    return f"{placed.block.device}+{placed.block.offset or 0:#x}+{placed.block.size:#x}"
+    """A name for the block's part of its device, for the record of what a guest was given; the same after the next boot."""
+    found = device_at(placed.block.device)
+    return f"{found.uuid if found and found.uuid else placed.block.device}+{placed.block.offset or 0:#x}+{placed.block.size:#x}"
 
 
 def apply_devices(plans: Sequence[DevicePlan]) -> None:

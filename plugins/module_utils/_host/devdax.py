@@ -16,12 +16,16 @@ _PIECE = 64 << 20
 
 @dataclass(frozen=True)
 class DaxDevice:
-    """Sizes in bytes; only multiples of ``align`` can be mapped, at multiples of it. ``node`` is -1 where it is not known."""
+    """Sizes in bytes; only multiples of ``align`` can be mapped, at multiples of it. ``node`` is -1 where it is not known.
+
+    ``uuid`` is that of the namespace, if it has one: the name can be another device's after the next boot.
+    """
 
     path: str
     size: int
     align: int
     node: int
+    uuid: str
 
 
 def dax_device(path: str, root: str = DEVICES) -> DaxDevice | None:
@@ -30,11 +34,19 @@ def dax_device(path: str, root: str = DEVICES) -> DaxDevice | None:
     try:
         if os.path.basename(os.path.realpath(f"{directory}/driver")) != "device_dax":
             return None
-        return DaxDevice(
-            path, _number(f"{directory}/size"), _number(f"{directory}/align"), _number(f"{directory}/numa_node")
-        )
+        size, align, node = (_number(f"{directory}/{name}") for name in ("size", "align", "numa_node"))
+        return DaxDevice(path, size, align, node, _uuid(directory))
     except OSError:
         return None
+
+
+def _uuid(directory: str) -> str:
+    """Of the libnvdimm device above (drivers/nvdimm/dax_devs.c); empty for memory of other kinds (hmem, cxl)."""
+    try:
+        with open(f"{os.path.dirname(os.path.realpath(directory))}/uuid", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
 
 
 @dataclass(frozen=True)
