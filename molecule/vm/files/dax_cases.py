@@ -24,7 +24,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ansible_collections.hostmem.qemu.plugins.module_utils._host import dax, devdax, pmem
+from ansible_collections.hostmem.qemu.plugins.module_utils._host import dax, dax_layout, devdax, pmem
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import HostmemError
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory import dax_mounts, namespaces
 
@@ -384,8 +384,11 @@ def check_mounted(path: str, kind: str, done: Any) -> None:
     )
     same(timeout, "JobRunningTimeoutUSec=5min")
     ram = f"{POINT}/ram"
-    got = dax.allocate_aligned(ram, 64 * MIB)
-    same((got.share, dax.huge_page_share(ram), dax.is_dax_file(ram), dax.map_sync_works(ram)), (1.0, 1.0, True, True))
+    got = dax_layout.allocate_aligned(ram, 64 * MIB)
+    same(
+        (got.share, dax_layout.huge_page_share(ram), dax.is_dax_file(ram), dax.map_sync_works(ram)),
+        (1.0, 1.0, True, True),
+    )
     same(huge_faults(ram), (32, 0))
 
 
@@ -416,11 +419,11 @@ def files_without_room_for_a_stripe_are_laid_out_by_hand() -> None:
         mounted(path, type=kind)
         natural = f"{POINT}/natural"
         sh(f"fallocate -l 32M {natural}")
-        share = dax.huge_page_share(natural)
+        share = dax_layout.huge_page_share(natural)
         huge, small = huge_faults(natural)
         same((huge, small == 0), (round(16 * share), share == 1.0))
         ram = f"{POINT}/ram"
-        same(dax.allocate_aligned(ram, 32 * MIB).share, 1.0)
+        same(dax_layout.allocate_aligned(ram, 32 * MIB).share, 1.0)
         same(huge_faults(ram), (16, 0))
         same(os.stat(ram).st_size, 32 * MIB)
         take_back(POINT)
@@ -433,7 +436,7 @@ def full_file_system_gives_back_what_it_had() -> None:
     mounted(path)
     free = os.statvfs(POINT).f_bavail
     try:
-        dax.allocate_aligned(f"{POINT}/ram", 1 << 30)
+        dax_layout.allocate_aligned(f"{POINT}/ram", 1 << 30)
     except OSError as error:
         same(error.errno, 28)
     os.unlink(f"{POINT}/ram")
@@ -505,7 +508,7 @@ def partition_that_begins_amiss_is_made_good_by_the_files() -> None:
     same((result["huge_page_share"], result["huge_page_share_aligned"]), (0.0, 1.0))
     true("laid out" in dax_mounts.warnings(done)[0], "a warning")
     ram = f"{POINT}/ram"
-    same(dax.allocate_aligned(ram, 16 * MIB).share, 1.0)
+    same(dax_layout.allocate_aligned(ram, 16 * MIB).share, 1.0)
     same(huge_faults(ram), (8, 0))
 
 

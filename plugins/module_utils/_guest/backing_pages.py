@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 
-from .._host.dax import allocate_aligned, is_dax_file
+from .._host.dax import is_dax_file
+from .._host.dax_layout import allocate_aligned
 from .._host.numa import node_cpus
 from .._host.prealloc import fill
 from .errors import Refused

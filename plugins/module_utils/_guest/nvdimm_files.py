@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import stat
 
-from .._host.dax import allocate_aligned, is_dax_directory, is_dax_file, let_new_files_ask, map_sync_works
+from .._host.dax import is_dax_directory, is_dax_file, let_new_files_ask, map_sync_works
+from .._host.dax_layout import allocate_aligned
 from .._host.files import existing_parent, make_directory, open_directory, set_owner_and_mode
 from .._host.filesystems import free_space
 from .._host.processes import processes_mapping_file, processes_mapping_part

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether a file is really mapped without the page cache, and by how large pages (statx(2), mmap(2), FIEMAP, libnvdimm in sysfs).
+"""Whether a file is really mapped without the page cache (statx(2), mmap(2)).
 
 Neither the mount options nor FS_XFLAG_DAX tell: xfs mounts with ``dax=always`` on a device that has no DAX, and with ``dax=inode``
 each file has a state of its own. Only the file itself can be asked.
@@ -18,16 +18,12 @@ import mmap
 import os
 import struct
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Union
 
 from .errors import HostmemError
 
 PathOrDescriptor = Union[int, str]
-
-HUGE = 2 << 20
-"""Bytes that one entry of the page middle directory maps on x86-64; the size of the kernel's huge DAX faults."""
 
 # linux/stat.h
 _STATX_ALL = 0x7FF
@@ -37,15 +33,10 @@ _AT_EMPTY_PATH = 0x1000
 # linux/mman.h; Python's mmap module has neither
 _MAP_SHARED_VALIDATE = 3
 _MAP_SYNC = 0x80000
-# linux/fs.h, linux/fiemap.h
+# linux/fs.h
 _FS_IOC_FSGETXATTR = 0x801C581F
 _FS_IOC_FSSETXATTR = 0x401C5820
 _FS_XFLAG_DAX = 0x8000
-_FS_IOC_FIEMAP = 0xC020660B
-_EXTENT_LAST = 0x1
-_EXTENTS_AT_ONCE = 128
-# linux/falloc.h
-_FALLOC_FL_COLLAPSE_RANGE = 0x08
 
 # What says nothing of DAX.
 _CURES = {
@@ -58,31 +49,12 @@ _CURES = {
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-@dataclass(frozen=True)
-class Extent:
-    """A run of a file's blocks; ``physical`` counts from the start of the block device. All in bytes."""
-
-    logical: int
-    physical: int
-    length: int
-
-
-@dataclass(frozen=True)
-class Allocation:
-    """What a file got: bytes, those of them that lie so that 2 MiB are mapped at once, and how often blocks were moved for that."""
-
-    size: int
-    huge: int
-    tries: int
-
-    @property
-    def share(self) -> float:
-        return self.huge / self.size if self.size else 0.0
-
-
 @contextlib.contextmanager
-def _opened(target: PathOrDescriptor, flags: int) -> Iterator[int]:
-    """The descriptor itself, or one of the path while it is needed."""
+def opened(target: PathOrDescriptor, flags: int) -> Iterator[int]:
+    """The descriptor itself, or one of the path while it is needed.
+
+    :raises OSError: it cannot be opened, or is a symbolic link.
+    """
     if isinstance(target, int):
         yield target
         return
@@ -170,7 +142,7 @@ def _flagged_directory(parent: str) -> Iterator[str]:
 def _device_has_dax(device: int) -> bool:
     """The block device could carry DAX; a partition says so by the whole device."""
     directory = f"/sys/dev/block/{os.major(device)}:{os.minor(device)}"
-    return any(_number(f"{directory}/{place}/dax") for place in ("queue", "../queue"))
+    return any(sysfs_number(f"{directory}/{place}/dax") for place in ("queue", "../queue"))
 
 
 def map_sync_works(target: PathOrDescriptor, length: int = mmap.PAGESIZE) -> bool:
@@ -181,7 +153,7 @@ def map_sync_works(target: PathOrDescriptor, length: int = mmap.PAGESIZE) -> boo
     :param length: bytes to map, at least one page of the file; of a device-DAX character device a multiple of its alignment.
     :raises OSError: the file cannot be opened for writing, or is empty (EINVAL).
     """
-    with _opened(target, os.O_RDWR) as descriptor:
+    with opened(target, os.O_RDWR) as descriptor:
         try:
             mapped = mmap.mmap(
                 descriptor, length, flags=_MAP_SHARED_VALIDATE | _MAP_SYNC, prot=mmap.PROT_READ | mmap.PROT_WRITE
@@ -204,7 +176,7 @@ def ask_for_dax(target: PathOrDescriptor, wanted: bool = True) -> None:
 
     :raises OSError: the file system has no such flag.
     """
-    with _opened(target, os.O_RDONLY) as descriptor:
+    with opened(target, os.O_RDONLY) as descriptor:
         attributes = bytearray(fcntl.ioctl(descriptor, _FS_IOC_FSGETXATTR, bytes(28)))
         (flags,) = struct.unpack_from("=I", attributes, 0)  # struct fsxattr
         changed = flags | _FS_XFLAG_DAX if wanted else flags & ~_FS_XFLAG_DAX
@@ -219,162 +191,10 @@ def let_new_files_ask(directory: int) -> None:
         ask_for_dax(directory)
 
 
-def extents(target: PathOrDescriptor) -> list[Extent]:
-    """Where the file's blocks lie on its device (FS_IOC_FIEMAP); holes are left out.
-
-    :raises OSError: the file system cannot tell (EOPNOTSUPP, such as tmpfs).
-    """
-    found: list[Extent] = []
-    with _opened(target, os.O_RDONLY) as descriptor:
-        start = 0
-        while True:
-            rows = _fiemap(descriptor, start)
-            found += [Extent(logical, physical, length) for logical, physical, length, _flags in rows]
-            if not rows or rows[-1][3] & _EXTENT_LAST:
-                return found
-            start = rows[-1][0] + rows[-1][2]
-
-
-def _fiemap(descriptor: int, start: int) -> list[tuple[int, int, int, int]]:
-    """The next extents from a byte of the file on: logical, physical, length, flags (struct fiemap_extent)."""
-    header = struct.pack("=QQIIII", start, (1 << 64) - 1 - start, 0, 0, _EXTENTS_AT_ONCE, 0)
-    buffer = bytearray(header + bytes(56 * _EXTENTS_AT_ONCE))
-    fcntl.ioctl(descriptor, _FS_IOC_FIEMAP, buffer)
-    (count,) = struct.unpack_from("=I", buffer, 20)
-    return [struct.unpack_from("=QQQ16xI", buffer, 32 + 56 * number) for number in range(count)]
-
-
-def device_start(device: int) -> int:
-    """Physical address of a block device's first byte, as far as it matters here: modulo 2 MiB.
-
-    A partition adds its offset in the whole device, and a namespace of persistent memory lies where libnvdimm says
-    (``resource`` of its pfn device, which leaves the page map out). Device-mapper and others are taken to begin aligned.
-
-    :param device: as in st_dev.
-    """
-    directory = f"/sys/dev/block/{os.major(device)}:{os.minor(device)}"
-    start = 0
-    if os.path.exists(f"{directory}/partition"):
-        start = _number(f"{directory}/start") * 512  # sectors, whatever the device's own block size (Documentation/ABI)
-        directory = f"{directory}/.."
-    return (start + _number(f"{directory}/device/resource")) % HUGE
-
-
-def _number(path: str) -> int:
+def sysfs_number(path: str) -> int:
+    """The number in a file, 0 where there is none."""
     try:
         with open(path, encoding="ascii") as file:
             return int(file.read(), 0)
     except (OSError, ValueError):
         return 0
-
-
-def huge_bytes(rows: Sequence[Extent], size: int, start: int) -> int:
-    """Bytes of a file that can be mapped by 2 MiB at once.
-
-    Such a piece begins at a multiple of 2 MiB of the file, is whole within the file and within one extent, and lies at a multiple of
-    2 MiB of the host's physical memory (dax_iomap_pmd_fault(), fs/dax.c); all others are mapped in pages of 4 KiB.
-
-    :param size: length of the file, in bytes.
-    :param start: what device_start() says.
-    """
-    total = 0
-    for row in rows:
-        if (start + row.physical - row.logical) % HUGE:
-            continue
-        first = -(-row.logical // HUGE) * HUGE
-        last = min(row.logical + row.length, size) // HUGE * HUGE
-        total += max(0, last - first)
-    return total
-
-
-def huge_page_share(target: PathOrDescriptor) -> float:
-    """The part of a file on DAX, 0 to 1, that is mapped by 2 MiB at once if the mapping itself begins at a multiple of 2 MiB (QEMU's do).
-
-    Holes count as not mapped so: where their blocks will lie is not known.
-
-    :raises OSError: the file system cannot tell where the blocks are.
-    """
-    with _opened(target, os.O_RDONLY) as descriptor:
-        state = os.fstat(descriptor)
-        if not state.st_size:
-            return 0.0
-        return huge_bytes(extents(descriptor), state.st_size, device_start(state.st_dev)) / state.st_size
-
-
-def allocate_aligned(target: PathOrDescriptor, size: int, tries: int = 16) -> Allocation:
-    """Give a file all its blocks, so that as much as possible of it is mapped by 2 MiB at once.
-
-    Where the file system's blocks do not lie so by themselves (xfs without a stripe unit, ext4 in fragments), some more are taken and
-    those before the next multiple of 2 MiB are cut out of the file (FALLOC_FL_COLLAPSE_RANGE), which for a moment takes up to 2 MiB more.
-    The content, if any, stays only in a file that needs none of this: call it on an empty file.
-
-    :param target: a path, made if missing (0600), or a descriptor open for writing.
-    :param tries: how many runs of blocks are moved at most.
-    :raises OSError: no space left (ENOSPC), and the file is as long as it was; or the file system cannot do it (EOPNOTSUPP).
-    """
-    with _opened_to_write(target) as descriptor:
-        before = os.fstat(descriptor).st_size
-        start = device_start(os.fstat(descriptor).st_dev)
-        try:
-            os.posix_fallocate(descriptor, 0, size)
-        except OSError:
-            os.ftruncate(descriptor, before)  # gives back what it got
-            raise
-        moved = 0
-        if not before and huge_bytes(extents(descriptor), size, start) < size // HUGE * HUGE:
-            _take_more(descriptor, size)
-            while moved < tries and _move_first_misplaced(descriptor, size, start):
-                moved += 1
-        os.ftruncate(descriptor, size)
-        return Allocation(size, huge_bytes(extents(descriptor), size, start), moved)
-
-
-def _take_more(descriptor: int, size: int) -> None:
-    """Allocate anew with room to move in one go: what is added later often lies elsewhere, and the piece between is lost."""
-    os.ftruncate(descriptor, 0)
-    try:
-        os.posix_fallocate(descriptor, 0, size + HUGE)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        os.ftruncate(descriptor, 0)
-        os.posix_fallocate(descriptor, 0, size)
-
-
-@contextlib.contextmanager
-def _opened_to_write(target: PathOrDescriptor) -> Iterator[int]:
-    if isinstance(target, int):
-        yield target
-        return
-    descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _move_first_misplaced(descriptor: int, size: int, start: int) -> bool:
-    """Cut out of the file what keeps its first misplaced extent from lying at 2 MiB; False when nothing more can be gained."""
-    for row in extents(descriptor):
-        excess = (row.logical - row.physical - start) % HUGE
-        # Worth it only where whole pieces of 2 MiB remain of the extent.
-        if row.logical >= size or not excess or row.length < excess + HUGE:
-            continue
-        try:
-            os.posix_fallocate(descriptor, 0, size + excess)  # a part of it may be there already
-            _collapse(descriptor, row.logical, excess)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EOPNOTSUPP, errno.EINVAL):
-                return False
-            raise
-        return True
-    return False
-
-
-def _collapse(descriptor: int, offset: int, length: int) -> None:
-    """Take bytes out of a file's middle; what follows moves down without being copied (fallocate(2))."""
-    call = _LIBC.fallocate64 if hasattr(_LIBC, "fallocate64") else _LIBC.fallocate
-    call.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
-    if call(descriptor, _FALLOC_FL_COLLAPSE_RANGE, offset, length) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))

@@ -11,7 +11,8 @@ import mmap
 import os
 from dataclasses import dataclass
 
-from .dax import HUGE, allocate_aligned, huge_page_share, is_dax_file, map_sync_works, new_unnamed_file
+from .dax import is_dax_file, map_sync_works, new_unnamed_file
+from .dax_layout import HUGE, allocate_aligned, huge_page_share
 
 _SIZE = 8 * HUGE
 

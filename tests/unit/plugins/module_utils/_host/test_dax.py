@@ -11,15 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.hostmem.qemu.plugins.module_utils._host.dax import (
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.dax import is_dax_file, map_sync_works
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.dax_layout import (
     HUGE,
     Extent,
     allocate_aligned,
     extents,
     huge_bytes,
     huge_page_share,
-    is_dax_file,
-    map_sync_works,
 )
 
 BLOCK = 4096
