@@ -28,6 +28,7 @@ options:
     description:
       - V(present) mounts.
       - V(absent) unmounts, and removes the unit of this module and the mount point. The file system and its files stay on the device.
+        What fstab or somebody else's unit mounts there is left alone, which is an error.
     type: str
     choices: [present, absent]
     default: present
@@ -62,7 +63,8 @@ options:
     default: always
   options:
     description:
-      - Further mount options, without those for DAX.
+      - Further mount options, without those for DAX. They are compared with what the kernel shows of the mount. One that it never shows is
+        applied by the next mount.
     type: list
     elements: str
     default: []

@@ -23,7 +23,8 @@ options:
   state:
     description:
       - V(present) mounts.
-      - V(absent) unmounts, removes the unit of this module, and the mount point if it is empty.
+      - V(absent) unmounts, removes the unit of this module, and the mount point if it is empty. What fstab or somebody else's unit mounts there
+        is left alone, which is an error.
     type: str
     choices: [present, absent]
     default: present

@@ -67,8 +67,8 @@ options:
     description:
       - The namespace whose data may be lost, by its name or its device name such as V(namespace0.0).
       - With O(state=present) one in another mode, or with another name, is made anew as described if there is no room for a further one.
-      - Nothing is cleared. The bytes stay in the memory, and M(hostmem.qemu.dax_mount) makes a file system over them only if its O(ignore:destroy_data)
-        names the device, too.
+      - Nothing is cleared. The bytes stay in the memory, and M(hostmem.qemu.dax_mount) makes a file system over them only if its
+        O(hostmem.qemu.dax_mount#module:destroy_data) names the device, too.
     type: str
   config:
     description:
