@@ -52,7 +52,7 @@ def test_data_without_a_signature_are_kept(loop: str, tmp_path: Path) -> None:
         file.seek(SIZE // 2)
         file.write(TEXT.ljust(4096, b"."))
     point = tmp_path / "mount"
-    wanted = {"path": str(point), "device": loop, "dax": "never", "persistent": False}
+    wanted: dict[str, Any] = {"path": str(point), "device": loop, "dax": "never", "persistent": False}
     for told in ({}, {"destroy_data": "/dev/pmem77"}):
         text = refused("dax_mount", **wanted, **told)
         assert f"{loop} holds data without a signature" in text
@@ -82,7 +82,7 @@ def test_options_are_those_of_the_mount(tmp_path: Path) -> None:
     """Also those without a value, and those that are on by the file system's own defaults."""
     with loop_device(tmp_path, SIZE) as loop:
         point = tmp_path / "mount"
-        wanted = {"path": str(point), "device": loop, "dax": "never", "persistent": False}
+        wanted: dict[str, Any] = {"path": str(point), "device": loop, "dax": "never", "persistent": False}
         try:
             run_module("dax_mount", **wanted)
             before = line_of(point)
@@ -108,7 +108,7 @@ def test_programs_that_are_missing_are_noticed_before_the_old_mount_goes(tmp_pat
     """They are looked for on PATH, and where administrators' programs lie: here those are hidden."""
     with loop_device(tmp_path, SIZE) as loop:
         point = tmp_path / "mount"
-        wanted = {"path": str(point), "device": loop, "dax": "never", "persistent": False}
+        wanted: dict[str, Any] = {"path": str(point), "device": loop, "dax": "never", "persistent": False}
         run_module("dax_mount", **wanted)
         try:
             before = line_of(point)
