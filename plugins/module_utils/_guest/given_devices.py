@@ -24,8 +24,8 @@ def given_devices(config: Config, guest: str) -> set[str]:
 
 
 def give_devices(config: Config, guest: str, blocks: Sequence[PlacedBlock]) -> None:
-    """Remember what the guest is about to get."""
-    parts = {part_of_device(placed) for placed in blocks if placed.block.device}
+    """Remember what the guest is about to get; what it only opens stays somebody's data."""
+    parts = {part_of_device(placed) for placed in blocks if placed.block.device and placed.block.mode == "create"}
     if parts - given_devices(config, guest):
         write_json(_path(config, guest), sorted(parts | given_devices(config, guest)))
 
