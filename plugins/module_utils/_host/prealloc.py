@@ -13,11 +13,13 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Barrier
 
 from .errors import HostmemError
 
 _POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, Linux >= 5.14 (linux/mman.h); faults every page in, and changes no content
 _POLICIES = {"preferred": 1, "bind": 2, "interleave": 3}  # linux/mempolicy.h
+_PATIENCE = 60.0  # seconds until all threads have started
 _LONG_BITS = 8 * ctypes.sizeof(ctypes.c_ulong)
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -38,10 +40,12 @@ def fill(
     with _mapped(descriptor, size) as address:
         if policy != "default":
             _bind(address, size, policy, nodes)
-        with ThreadPoolExecutor(threads, initializer=_stay_on, initargs=(cpus,)) as pool:
+        stretches = parts(size, page_size, threads)
+        # A new thread needs a stack, for which the kernel would let it wait until those that fill already are done (mmap_lock).
+        all_there = Barrier(len(stretches))
+        with ThreadPoolExecutor(len(stretches), initializer=_stay_on, initargs=(cpus,)) as pool:
             for future in [
-                pool.submit(_fill_part, descriptor, address, start, length)
-                for start, length in parts(size, page_size, threads)
+                pool.submit(_fill_part, all_there, descriptor, address, start, length) for start, length in stretches
             ]:
                 future.result()
 
@@ -97,7 +101,8 @@ def _stay_on(cpus: Collection[int]) -> None:
         os.sched_setaffinity(0, cpus)  # of this thread
 
 
-def _fill_part(descriptor: int, address: int, start: int, length: int) -> None:
+def _fill_part(all_there: Barrier, descriptor: int, address: int, start: int, length: int) -> None:
+    all_there.wait(_PATIENCE)
     if _libc.madvise(address + start, length, _POPULATE_WRITE) == 0:
         return
     if ctypes.get_errno() == errno.EINVAL:  # an older kernel
