@@ -22,6 +22,18 @@ attributes:
       - This assumes that the system controlled or queried by the module has not changed in a relevant way.
 """
 
+    # For modules that change something, and foretell and show all of it.
+    FULL = r"""
+options: {}
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+"""
+
     # For modules that act on a Linux host; every module of this collection does.
     PLATFORM = r"""
 options: {}

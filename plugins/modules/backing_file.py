@@ -97,21 +97,12 @@ options:
       - Configuration of the runtime, which says who QEMU's user is.
     type: path
     default: /etc/hostmem/config.json
-  runtime:
-    description:
-      - Not used by this module, which needs no runtime. It is accepted so that one default can be set for the whole action group.
-    type: path
 extends_documentation_fragment:
   - hostmem.qemu.attributes
   - hostmem.qemu.attributes.platform
   - hostmem.qemu.attributes.actiongroup_hostmem
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
+  - hostmem.qemu.unused
+  - hostmem.qemu.attributes.full
 requirements:
   - root on the host (C(become))
 seealso:
@@ -230,6 +221,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.hostmem.qemu.plugins.module_utils._failures import failures_of
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.backing_files import (
     FilePlan,
     Plan,
@@ -241,7 +233,7 @@ from ansible_collections.hostmem.qemu.plugins.module_utils._guest.backing_files 
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.backing_state import FileState, file_state
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.config import DEFAULT_PATH, load_config
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.definition import parse_definition
-from ansible_collections.hostmem.qemu.plugins.module_utils._guest.errors import HostmemError, Refused
+from ansible_collections.hostmem.qemu.plugins.module_utils._guest.errors import HostmemError
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.layout import PlacedBlock, layout
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.single_block import parse_single_block
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.users import User, find_user
@@ -340,14 +332,9 @@ def main() -> None:
         required_together=[("size", "directory")],
         supports_check_mode=True,
     )
-    try:
+    with failures_of(module, "The RAM files"):
         plan = carry_out(module.params, module.check_mode)
         found = files(plan, module.check_mode)
-    except HostmemError as error:
-        module.fail_json(msg=str(error), error=error.as_dict())
-    except OSError as error:
-        refused = Refused("The RAM files could not be managed.", cause=str(error), cure="Set become to true.")
-        module.fail_json(msg=str(refused), error=refused.as_dict())
     module.exit_json(changed=plan.changed, files=found, diff=plan.diff())
 
 

@@ -93,25 +93,13 @@ options:
         have DAX. One that fits is always kept. M(hostmem.qemu.pmem_namespace) clears nothing, so that a namespace that it has made anew over data
         needs this here, too.
     type: str
-  config:
-    description:
-      - Not used by this module. It is accepted so that one default can be set for the whole action group.
-    type: path
-  runtime:
-    description:
-      - Not used by this module, which needs no runtime. It is accepted so that one default can be set for the whole action group.
-    type: path
 extends_documentation_fragment:
   - hostmem.qemu.attributes
   - hostmem.qemu.attributes.platform
   - hostmem.qemu.attributes.actiongroup_hostmem
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
+  - hostmem.qemu.unused
+  - hostmem.qemu.unused.config
+  - hostmem.qemu.attributes.full
 requirements:
   - root on the host (C(become))
   - Linux 5.8
@@ -277,7 +265,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import HostmemError, Refused
+from ansible_collections.hostmem.qemu.plugins.module_utils._failures import failures_of
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.mount_configuration import normal
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_mounts import (
     Plan,
@@ -338,14 +326,9 @@ def main() -> None:
         required_if=[("state", "present", ["device", "namespace"], True)],
         supports_check_mode=True,
     )
-    try:
+    with failures_of(module, "The mount"):
         plan = carry_out(module.params, module.check_mode)
         found = described(plan, module.check_mode)
-    except HostmemError as error:
-        module.fail_json(msg=str(error), error=error.as_dict())
-    except OSError as error:
-        refused = Refused("The mount could not be managed.", cause=str(error), cure="Set become to true.")
-        module.fail_json(msg=str(refused), error=refused.as_dict())
     for text in warnings(plan):
         module.warn(text)
     module.exit_json(changed=plan.changed, mount=found, diff=plan.diff())

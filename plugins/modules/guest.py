@@ -58,13 +58,7 @@ extends_documentation_fragment:
   - hostmem.qemu.attributes
   - hostmem.qemu.attributes.platform
   - hostmem.qemu.attributes.actiongroup_hostmem
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
+  - hostmem.qemu.attributes.full
 seealso:
   - module: hostmem.qemu.guest_info
   - module: hostmem.qemu.live_update

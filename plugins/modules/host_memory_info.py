@@ -35,15 +35,12 @@ options:
       - On a host without it, RV(userfaultfd.usable) and RV(kvm.usable) are empty, and guests of this collection are taken for others.
     type: path
     default: /etc/hostmem/config.json
-  runtime:
-    description:
-      - Not used by this module, which needs no runtime. It is accepted so that one default can be set for the whole action group.
-    type: path
 extends_documentation_fragment:
   - hostmem.qemu.attributes
   - hostmem.qemu.attributes.info_module
   - hostmem.qemu.attributes.platform
   - hostmem.qemu.attributes.actiongroup_hostmem
+  - hostmem.qemu.unused
 notes:
   - To find out whether files of a mount with DAX are really mapped directly, a file without a name is made in it, which is gone at once.
 seealso:

@@ -118,14 +118,11 @@ options:
       - Configuration of the runtime, which says where the definitions of guests are.
     type: path
     default: /etc/hostmem/config.json
-  runtime:
-    description:
-      - Not used by this module, which needs no runtime. It is accepted so that one default can be set for the whole action group.
-    type: path
 extends_documentation_fragment:
   - hostmem.qemu.attributes
   - hostmem.qemu.attributes.platform
   - hostmem.qemu.attributes.actiongroup_hostmem
+  - hostmem.qemu.unused
 attributes:
   check_mode:
     support: full
@@ -370,9 +367,10 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.hostmem.qemu.plugins.module_utils._failures import failures_of
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.config import DEFAULT_PATH
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.sizes import parse_size
-from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import HostmemError, Refused
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import Refused
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.pool_configuration import (
     PoolRequest,
     ensure_pools,
@@ -442,13 +440,8 @@ def main() -> None:
         mutually_exclusive=[("nodes", "node"), ("nodes", "count")],
         supports_check_mode=True,
     )
-    try:
+    with failures_of(module, "The huge pages"):
         result = ensure_pools(request(module.params), module.check_mode)
-    except HostmemError as error:
-        module.fail_json(msg=str(error), error=error.as_dict())
-    except OSError as error:
-        refused = Refused("The huge pages could not be managed.", cause=str(error), cure="Set become to true.")
-        module.fail_json(msg=str(refused), error=refused.as_dict())
     for text in result.pop("warnings"):
         module.warn(text)
     module.exit_json(**result)

@@ -81,25 +81,13 @@ options:
         programs that are gone.
     type: bool
     default: false
-  config:
-    description:
-      - Not used by this module. It is accepted so that one default can be set for the whole action group.
-    type: path
-  runtime:
-    description:
-      - Not used by this module, which needs no runtime. It is accepted so that one default can be set for the whole action group.
-    type: path
 extends_documentation_fragment:
   - hostmem.qemu.attributes
   - hostmem.qemu.attributes.platform
   - hostmem.qemu.attributes.actiongroup_hostmem
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
+  - hostmem.qemu.unused
+  - hostmem.qemu.unused.config
+  - hostmem.qemu.attributes.full
 requirements:
   - root on the host (C(become))
   - systemd with O(persistent=true)
@@ -272,8 +260,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.hostmem.qemu.plugins.module_utils._failures import failures_of
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.sizes import parse_size
-from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import HostmemError, Refused
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import Refused
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.mount_configuration import normal
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.hugetlbfs_mounts import (
     MountPlan,
@@ -368,15 +357,10 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    try:
+    with failures_of(module, "The mount"):
         plan = carry_out(module.params, module.check_mode)
         changed, sides = plan.changed, plan.diff()
         found = describe_mount(plan, module.check_mode)
-    except HostmemError as error:
-        module.fail_json(msg=str(error), error=error.as_dict())
-    except OSError as error:
-        refused = Refused("The mount could not be managed.", cause=str(error), cure="Set become to true.")
-        module.fail_json(msg=str(refused), error=refused.as_dict())
     if plan.warning:
         module.warn(plan.warning)
     module.exit_json(changed=changed, mount=found, diff=sides)

@@ -70,25 +70,13 @@ options:
       - Nothing is cleared. The bytes stay in the memory, and M(hostmem.qemu.dax_mount) makes a file system over them only if its
         O(hostmem.qemu.dax_mount#module:destroy_data) names the device, too.
     type: str
-  config:
-    description:
-      - Not used by this module. It is accepted so that one default can be set for the whole action group.
-    type: path
-  runtime:
-    description:
-      - Not used by this module, which needs no runtime. It is accepted so that one default can be set for the whole action group.
-    type: path
 extends_documentation_fragment:
   - hostmem.qemu.attributes
   - hostmem.qemu.attributes.platform
   - hostmem.qemu.attributes.actiongroup_hostmem
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
+  - hostmem.qemu.unused
+  - hostmem.qemu.unused.config
+  - hostmem.qemu.attributes.full
 requirements:
   - root on the host (C(become))
   - ndctl
@@ -240,8 +228,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.hostmem.qemu.plugins.module_utils._failures import failures_of
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.sizes import parse_size
-from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import HostmemError, Refused
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import HostmemError
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.pmem import Namespace, regions
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.namespaces import (
     Plan,
@@ -299,14 +288,9 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    try:
+    with failures_of(module, "The namespace"):
         plan, namespace = carry_out(module.params, module.check_mode)
         found = described(namespace, regions()) if namespace else None
-    except HostmemError as error:
-        module.fail_json(msg=str(error), error=error.as_dict())
-    except OSError as error:
-        refused = Refused("The namespace could not be managed.", cause=str(error), cure="Set become to true.")
-        module.fail_json(msg=str(refused), error=refused.as_dict())
     module.exit_json(changed=plan.changed, namespace=found, diff=plan.diff())
 
 

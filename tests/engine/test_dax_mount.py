@@ -7,11 +7,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ import pytest
 
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.dax import is_dax_directory
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import HostmemError
-from support.modules import MODULES, refused, run_module
+from support.modules import refused, run_module
 
 SIZE = 64 << 20
 TEXT = b"only text, no signature of anything"
@@ -124,20 +122,8 @@ def test_programs_that_are_missing_are_noticed_before_the_old_mount_goes(tmp_pat
 def run_without(program: str, check: bool, arguments: dict[str, Any]) -> dict[str, Any]:
     """The module in a mount namespace of its own, where the program cannot be executed."""
     path = shutil.which(program) or ""
-    given = {"ANSIBLE_MODULE_ARGS": {**arguments, "_ansible_check_mode": check}}
-    script = 'test -z "$1" || mount --bind /dev/null "$1"; exec "$2" "$3"'
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", script, "sh", path, sys.executable, str(MODULES / "dax_mount.py")],
-        input=json.dumps(given),
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if not done.stdout:
-        raise AssertionError(done.stderr)
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
+    script = 'test -z "$1" || mount --bind /dev/null "$1"; shift; exec "$@"'
+    return run_module("dax_mount", check, before=["unshare", "--mount", "sh", "-c", script, "sh", path], **arguments)
 
 
 @pytest.mark.parametrize("how", ["full", "read-only", "not ours", "none"])

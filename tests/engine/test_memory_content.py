@@ -71,8 +71,8 @@ def test_create_shows_the_old_content_without_protection(host: EngineHost) -> No
     file = old_file(Path(block["directory"]))
     with host.patched(
         "_guest/resources.py",
-        "    plan = plan_present(layout(definition), config.user, True,",
-        "    plan = plan_present(layout(definition), config.user, False,",
+        "plan_present(layout(definition), config.user, True,",
+        "plan_present(layout(definition), config.user, False,",
     ):
         page = host.boot("g", memory={"blocks": [block]})
     assert page.boots == 8

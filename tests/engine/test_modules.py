@@ -6,18 +6,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.definition import parse_definition
 from ansible_collections.hostmem.qemu.plugins.plugin_utils._render import render_argv
 from support.engine import EngineHost
+from support.modules import run_module
 
-MODULES = Path(__file__).resolve().parents[2] / "plugins" / "modules"
 # What nobody can foretell.
 UNFORESEEABLE = ("generation", "pid", "how", "updates")
 
@@ -25,20 +20,7 @@ UNFORESEEABLE = ("generation", "pid", "how", "updates")
 def module(host: EngineHost, module_name: str, check: bool = False, **arguments: Any) -> dict[str, Any]:
     """Run a module in a process of its own, as Ansible does; its result, well or failed."""
     where = {"runtime": str(host.tree / "bin" / "hostmem"), "config": str(host.config)}
-    given = {"ANSIBLE_MODULE_ARGS": {**where, **arguments, "_ansible_check_mode": check, "_ansible_diff": True}}
-    path = os.pathsep.join(sys.path)
-    done = subprocess.run(
-        [sys.executable, str(MODULES / f"{module_name}.py")],
-        input=json.dumps(given),
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if not done.stdout:
-        raise AssertionError(done.stderr)
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
+    return run_module(module_name, check, **{**where, **arguments})
 
 
 def guest(host: EngineHost, check: bool = False, **arguments: Any) -> dict[str, Any]:

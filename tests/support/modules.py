@@ -11,20 +11,24 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 MODULES = Path(__file__).resolve().parents[2] / "plugins" / "modules"
 
 
-def run_module(name: str, /, check: bool = False, directory: str = "/", **arguments: Any) -> dict[str, Any]:
+def run_module(
+    name: str, /, check: bool = False, directory: str = "/", before: Sequence[str] = (), **arguments: Any
+) -> dict[str, Any]:
     """The result of a module, well or failed, with its warnings as texts.
 
     :param directory: where the module runs.
+    :param before: a program that runs it.
     """
     given = {"ANSIBLE_MODULE_ARGS": {**arguments, "_ansible_check_mode": check, "_ansible_diff": True}}
     done = subprocess.run(
-        [sys.executable, str(MODULES / f"{name}.py")],
+        [*before, sys.executable, str(MODULES / f"{name}.py")],
         input=json.dumps(given),
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         capture_output=True,

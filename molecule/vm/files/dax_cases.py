@@ -358,10 +358,9 @@ def huge_faults(path: str) -> tuple[int, int]:
     for event in events:
         sh(f"echo 1 > {event}")
     try:
-        with open(path, "r+b", buffering=0) as file:  # noqa: SIM117
-            with mmap.mmap(file.fileno(), 0, flags=mmap.MAP_SHARED) as mapping:
-                for start in range(0, len(mapping), mmap.PAGESIZE):
-                    mapping[start] = 1
+        with open(path, "r+b", buffering=0) as file, mmap.mmap(file.fileno(), 0, flags=mmap.MAP_SHARED) as mapping:
+            for start in range(0, len(mapping), mmap.PAGESIZE):
+                mapping[start] = 1
     finally:
         for event in events:
             sh(f"echo 0 > {event}")
@@ -734,7 +733,7 @@ def only_now_leaves_no_unit() -> None:
 
 
 def main() -> int:
-    global REGION  # noqa: PLW0603
+    global REGION  # noqa: PLW0603  cases take no arguments, and it is set once
     REGION = sys.argv[1]
     parts = sys.argv[2:] or [""]
     failed = passed = 0

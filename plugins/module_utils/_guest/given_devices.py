@@ -26,8 +26,9 @@ def given_devices(config: Config, guest: str) -> set[str]:
 def give_devices(config: Config, guest: str, blocks: Sequence[PlacedBlock]) -> None:
     """Remember what the guest is about to get; what it only opens stays somebody's data."""
     parts = {part_of_device(placed) for placed in blocks if placed.block.device and placed.block.mode == "create"}
-    if parts - given_devices(config, guest):
-        write_json(_path(config, guest), sorted(parts | given_devices(config, guest)))
+    kept = given_devices(config, guest)
+    if parts - kept:
+        write_json(_path(config, guest), sorted(parts | kept))
 
 
 def take_devices(config: Config, guest: str, placed: PlacedBlock) -> None:

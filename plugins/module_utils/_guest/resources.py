@@ -15,8 +15,8 @@ from .._host.cgroups import own_groups
 from .._host.files import make_directory, remove_file
 from .._host.taps import TapError, ensure_tap, is_bridge, remove_tap
 from .backing_devices import part_of_device
-from .backing_files import apply_absent, apply_present, plan_absent, plan_present
-from .backing_limits import check_limits, slice_groups
+from .backing_files import Plan, apply_absent, apply_present, plan_absent, plan_present
+from .backing_limits import Groups, check_limits, slice_groups
 from .config import Config
 from .definition import Definition, parse_definition
 from .errors import Refused
@@ -45,8 +45,7 @@ def foresee(config: Config, definition: Definition) -> None:
 
     :raises Refused: as ``prepare`` would.
     """
-    check_limits(definition, slice_groups if config.manager == "systemd" else own_groups)
-    plan_present(layout(definition), config.user, True, given_devices(config, definition.name))
+    _plan(config, definition, slice_groups if config.manager == "systemd" else own_groups)
     for nvdimm in definition.nvdimms:
         check_nvdimm(nvdimm)
     for name, bridge in taps(definition):
@@ -64,13 +63,18 @@ def prepare(config: Config, guest: StoredGuest) -> None:
     make_directories(config, paths)
     if ensure_running_taps(config, paths):
         return
-    check_limits(definition, own_groups)
-    plan = plan_present(layout(definition), config.user, True, given_devices(config, definition.name))
+    plan = _plan(config, definition, own_groups)
     give_devices(config, definition.name, layout(definition))
     for nvdimm in definition.nvdimms:
         ensure_nvdimm(nvdimm, config.user)
     apply_present(plan, config.user)
     ensure_taps(config, definition)
+
+
+def _plan(config: Config, definition: Definition, groups_of: Groups) -> Plan:
+    """What a cold start needs of RAM files and devices, when the groups that QEMU will run in let it have them."""
+    check_limits(definition, groups_of)
+    return plan_present(layout(definition), config.user, True, given_devices(config, definition.name))
 
 
 def ensure_running_taps(config: Config, paths: GuestPaths) -> bool:

@@ -12,6 +12,7 @@ import uuid
 from dataclasses import dataclass
 
 from .pmem import namespace_of_block_device
+from .sysfs import text_in
 
 _BY_UUID = "/dev/disk/by-uuid"
 
@@ -51,11 +52,11 @@ def block_device(path: str) -> BlockDevice | None:
     return BlockDevice(
         path=real,
         device=found.st_rdev,
-        size=int(_text(f"{directory}/size") or 0) * 512,
-        dax=_text(f"{whole}/queue/dax") == "1",
+        size=int(text_in(f"{directory}/size") or 0) * 512,
+        dax=text_in(f"{whole}/queue/dax") == "1",
         kind=_namespace_kind(whole) if namespace else _kind(whole, name),
         namespace=namespace,
-        align=int(_text(f"{whole}/device/align") or 0) or None,
+        align=int(text_in(f"{whole}/device/align") or 0) or None,
         partition=partition,
     )
 
@@ -67,7 +68,7 @@ def has_dax(device: int) -> bool:
     """
     directory = os.path.realpath(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
     whole = os.path.dirname(directory) if os.path.exists(f"{directory}/partition") else directory
-    return _text(f"{whole}/queue/dax") == "1"
+    return text_in(f"{whole}/queue/dax") == "1"
 
 
 def _namespace_kind(whole: str) -> str:
@@ -75,21 +76,13 @@ def _namespace_kind(whole: str) -> str:
     above = os.path.basename(os.path.realpath(f"{whole}/device"))
     if above.startswith("btt"):
         return "sector"
-    return "fsdax" if above.startswith("pfn") or _text(f"{whole}/device/mode") == "memory" else "raw"
+    return "fsdax" if above.startswith("pfn") or text_in(f"{whole}/device/mode") == "memory" else "raw"
 
 
 def _kind(whole: str, name: str) -> str:
     if os.path.isdir(f"{whole}/loop") or name.startswith("loop"):
         return "loop"
     return "dm" if os.path.isdir(f"{whole}/dm") else "disk"
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
 
 
 def uuid_for(device: BlockDevice) -> str:
@@ -100,11 +93,11 @@ def uuid_for(device: BlockDevice) -> str:
     """
     directory = f"/sys/dev/block/{os.major(device.device)}:{os.minor(device.device)}"
     whole = os.path.realpath(f"{directory}/.." if device.partition else directory)
-    identity = _text(f"{whole}/device/uuid") or _text(f"{whole}/wwid") or _text(f"{whole}/serial")
+    identity = text_in(f"{whole}/device/uuid") or text_in(f"{whole}/wwid") or text_in(f"{whole}/serial")
     if not identity:
         return str(uuid.uuid4())
-    number = _text(f"{directory}/partition")
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"hostmem.qemu:{_text('/etc/machine-id')}:{identity}:{number}"))
+    number = text_in(f"{directory}/partition")
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"hostmem.qemu:{text_in('/etc/machine-id')}:{identity}:{number}"))
 
 
 def stable_path(file_system_uuid: str, device: BlockDevice) -> str:

@@ -17,11 +17,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .errors import HostmemError, Refused
+from .errors import HostmemError
 from .files import remove_file, write_text
+from .own_files import HEADER, read_own
 from .programs import find_program, required, run
 
-HEADER = "# Managed by hostmem.qemu"
 _GRUB_DIRECTORY = "/etc/default/grub.d"
 _GRUB_CONFIGURATION = "/boot/grub/grub.cfg"
 _KERNEL_COMMAND_LINE = "/etc/kernel/cmdline"
@@ -64,15 +64,10 @@ def our_groups(means: BootMeans) -> list[str]:
 
     :raises Refused: a file of that name is not ours.
     """
-    try:
-        with open(means.file, encoding="utf-8", errors="surrogateescape") as file:
-            first, *lines = file.read().rstrip("\n").split("\n")
-    except FileNotFoundError:
+    text = read_own(means.file)
+    if text is None:
         return []
-    if not first.startswith(HEADER):
-        raise Refused(
-            f"{means.file} is not changed.", f"It does not begin with {HEADER!r}: somebody else made it.", "Remove it."
-        )
+    lines = text.rstrip("\n").split("\n")[1:]
     if means.kind == "grub":
         return [line[len(_BEFORE) : -len(_AFTER)] for line in lines if line.startswith(_BEFORE)]
     return lines

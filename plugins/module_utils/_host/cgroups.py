@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 
 from .mounts import Mount, mounts
+from .sysfs import text_in
 
 UNLIMITED = 1 << 62
 """What v1 shows for no limit is not below this: PAGE_COUNTER_MAX in bytes, rounded down to pages of whatever size."""
@@ -75,8 +76,4 @@ def limit_in(path: str) -> int | None:
 
 def words(path: str) -> list[str]:
     """The words in a file; none where there is no such file."""
-    try:
-        with open(path, encoding="ascii") as file:
-            return file.read().split()
-    except OSError:
-        return []
+    return text_in(path).split()

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from typing import Union
 
 from .errors import HostmemError
+from .sysfs import number_in
 
 PathOrDescriptor = Union[int, str]
 
@@ -142,7 +143,7 @@ def _flagged_directory(parent: str) -> Iterator[str]:
 def _device_has_dax(device: int) -> bool:
     """The block device could carry DAX; a partition says so by the whole device."""
     directory = f"/sys/dev/block/{os.major(device)}:{os.minor(device)}"
-    return any(sysfs_number(f"{directory}/{place}/dax") for place in ("queue", "../queue"))
+    return any(number_in(f"{directory}/{place}/dax") for place in ("queue", "../queue"))
 
 
 def map_sync_works(target: PathOrDescriptor, length: int = mmap.PAGESIZE) -> bool:
@@ -189,12 +190,3 @@ def let_new_files_ask(directory: int) -> None:
     """Let files that are made in the directory, a descriptor, be on DAX with ``dax=inode``, too; where there is no such flag, nothing is done."""
     with contextlib.suppress(OSError):
         ask_for_dax(directory)
-
-
-def sysfs_number(path: str) -> int:
-    """The number in a file, 0 where there is none."""
-    try:
-        with open(path, encoding="ascii") as file:
-            return int(file.read(), 0)
-    except (OSError, ValueError):
-        return 0

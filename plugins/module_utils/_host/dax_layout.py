@@ -15,7 +15,8 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .dax import PathOrDescriptor, opened, sysfs_number
+from .dax import PathOrDescriptor, opened
+from .sysfs import number_in
 
 HUGE = 2 << 20
 """Bytes that one entry of the page middle directory maps on x86-64; the size of the kernel's huge DAX faults."""
@@ -89,10 +90,10 @@ def device_start(device: int) -> int:
     start = 0
     if os.path.exists(f"{directory}/partition"):
         start = (
-            sysfs_number(f"{directory}/start") * 512
-        )  # sectors, whatever the device's own block size (Documentation/ABI)
+            number_in(f"{directory}/start") or 0
+        ) * 512  # sectors, whatever the device's own block size (Documentation/ABI)
         directory = f"{directory}/.."
-    return (start + sysfs_number(f"{directory}/device/resource")) % HUGE
+    return (start + (number_in(f"{directory}/device/resource") or 0)) % HUGE
 
 
 def huge_bytes(rows: Sequence[Extent], size: int, start: int) -> int:

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+from .sysfs import number, number_in, text_in
 
 DEVICES = "/sys/bus/dax/devices"
 _PIECE = 64 << 20
@@ -34,7 +38,7 @@ def dax_device(path: str, root: str = DEVICES) -> DaxDevice | None:
     try:
         if os.path.basename(os.path.realpath(f"{directory}/driver")) != "device_dax":
             return None
-        size, align, node = (_number(f"{directory}/{name}") for name in ("size", "align", "numa_node"))
+        size, align, node = (number(f"{directory}/{name}") for name in ("size", "align", "numa_node"))
         return DaxDevice(path, size, align, node, _uuid(directory))
     except OSError:
         return None
@@ -42,11 +46,7 @@ def dax_device(path: str, root: str = DEVICES) -> DaxDevice | None:
 
 def _uuid(directory: str) -> str:
     """Of the libnvdimm device above (drivers/nvdimm/dax_devs.c); empty for memory of other kinds (hmem, cxl)."""
-    try:
-        with open(f"{os.path.dirname(os.path.realpath(directory))}/uuid", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
+    return text_in(f"{os.path.dirname(os.path.realpath(directory))}/uuid")
 
 
 @dataclass(frozen=True)
@@ -76,18 +76,15 @@ def listed_devices(root: str = DEVICES) -> list[ListedDevice]:
 
 
 def _listed(name: str, directory: str) -> ListedDevice:
-    def number(attribute: str) -> int | None:
-        try:
-            return _number(f"{directory}/{attribute}")
-        except OSError:
-            return None
+    def value(attribute: str) -> int | None:
+        return number_in(f"{directory}/{attribute}")
 
     def node(attribute: str) -> int | None:
-        found = number(attribute)
+        found = value(attribute)
         return None if found is None or found < 0 else found
 
     driver = os.path.basename(os.path.realpath(f"{directory}/driver")) if os.path.exists(f"{directory}/driver") else ""
-    return ListedDevice(name, number("size") or 0, number("align"), node("numa_node"), node("target_node"), driver)
+    return ListedDevice(name, value("size") or 0, value("align"), node("numa_node"), node("target_node"), driver)
 
 
 def holds_data(path: str, offset: int, size: int) -> bool:
@@ -96,13 +93,9 @@ def holds_data(path: str, offset: int, size: int) -> bool:
     :raises OSError: it cannot be opened or mapped.
     """
     zeros = bytes(_PIECE)
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        with mmap.mmap(descriptor, size, offset=offset) as mapping:
-            pieces = (mapping[start : start + _PIECE] for start in range(0, size, _PIECE))
-            return any(piece != zeros[: len(piece)] for piece in pieces)
-    finally:
-        os.close(descriptor)
+    with _mapped(path, offset, size) as mapping:
+        pieces = (mapping[start : start + _PIECE] for start in range(0, size, _PIECE))
+        return any(piece != zeros[: len(piece)] for piece in pieces)
 
 
 def clear(path: str, offset: int, size: int) -> None:
@@ -111,16 +104,17 @@ def clear(path: str, offset: int, size: int) -> None:
     :raises OSError: it cannot be opened or mapped.
     """
     zeros = bytes(_PIECE)
+    with _mapped(path, offset, size) as mapping:
+        for start in range(0, size, _PIECE):
+            length = min(_PIECE, size - start)
+            mapping[start : start + length] = zeros[:length]  # msync(2) is not possible, and not needed
+
+
+@contextmanager
+def _mapped(path: str, offset: int, size: int) -> Iterator[mmap.mmap]:
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         with mmap.mmap(descriptor, size, offset=offset) as mapping:
-            for start in range(0, size, _PIECE):
-                length = min(_PIECE, size - start)
-                mapping[start : start + length] = zeros[:length]  # msync(2) is not possible, and not needed
+            yield mapping
     finally:
         os.close(descriptor)
-
-
-def _number(path: str) -> int:
-    with open(path, encoding="ascii") as file:
-        return int(file.read(), 0)

@@ -11,8 +11,9 @@ import os
 import stat
 from collections.abc import Iterator
 
-from .mounts import mounts, unescape
+from .mounts import mounts
 from .processes import command_lines, mappings
+from .swaps import swaps
 
 # It looks at a device for a moment, whenever somebody has written to it.
 _UDEV = ("(udev-worker)", "systemd-udevd")
@@ -51,18 +52,8 @@ def _mounted(node: str, state: os.stat_result) -> Iterator[str]:
             yield f"{node} is mounted at {mount.point}"
     for holder in _names(f"/sys/class/block/{os.path.basename(os.path.realpath(node))}/holders"):
         yield f"{node} is part of {holder}"
-    if any(os.path.realpath(swap) == os.path.realpath(node) for swap in swaps()):
+    if any(os.path.realpath(swap.path) == os.path.realpath(node) for swap in swaps()):
         yield f"{node} is swap space"
-
-
-def swaps(path: str = "/proc/swaps") -> list[str]:
-    """Devices and files that the kernel swaps to (proc_swaps(5)); none where it has no swapping at all (CONFIG_SWAP)."""
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            lines = file.read().split("\n")[1:]
-    except FileNotFoundError:
-        return []
-    return [unescape(line.split()[0]) for line in lines if line.strip()]
 
 
 def _names(directory: str) -> list[str]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .numa import SYS
+from .sysfs import number
 
 _DIRECTORY = re.compile(r"hugepages-(\d+)kB")
 
@@ -103,7 +104,7 @@ def pool(page_size: int, root: str = SYS) -> Pool:
     """
     directory = pool_directory(page_size, root)
     names = ("nr_hugepages", "free_hugepages", "resv_hugepages", "surplus_hugepages", "nr_overcommit_hugepages")
-    return Pool(*(_number(f"{directory}/{name}") for name in names))
+    return Pool(*(number(f"{directory}/{name}") for name in names))
 
 
 def node_pool(page_size: int, node: int, root: str = SYS) -> NodePool:
@@ -113,7 +114,7 @@ def node_pool(page_size: int, node: int, root: str = SYS) -> NodePool:
     """
     directory = node_directory(page_size, node, root)
     names = ("nr_hugepages", "free_hugepages", "surplus_hugepages")
-    return NodePool(node, *(_number(f"{directory}/{name}") for name in names))
+    return NodePool(node, *(number(f"{directory}/{name}") for name in names))
 
 
 def set_node_pool(page_size: int, node: int, pages: int, root: str = SYS) -> None:
@@ -130,11 +131,6 @@ def set_overcommit(page_size: int, pages: int, root: str = SYS) -> None:
     :raises OSError: the kernel refused, as it does for gigantic pages.
     """
     _write(f"{pool_directory(page_size, root)}/nr_overcommit_hugepages", pages)
-
-
-def _number(path: str) -> int:
-    with open(path, encoding="ascii") as file:
-        return int(file.read())
 
 
 def _write(path: str, number: int) -> None:

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from .mounts import unescape
-from .unit_files import HEADER, SEARCHED, systemd_escape_path
+from .own_files import HEADER
+from .unit_files import SEARCHED, systemd_escape_path
 
 FSTAB = "/etc/fstab"
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from .mounts import Mount, mounts
 from .processes import processes_mapping_files_of
+from .swaps import swaps
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ def users_of(mount: Mount) -> list[MountUser]:
     """
     found = list(dict.fromkeys(_processes(mount.device)))
     found += [MountUser(0, item.point, "nested mount") for item in mounts() if item.parent == mount.id]
-    found += [MountUser(0, path, "swap") for path in _swap_files() if _lies_on(path, mount.device)]
+    files = [swap.path for swap in swaps() if swap.kind == "file"]
+    found += [MountUser(0, path, "swap") for path in files if _lies_on(path, mount.device)]
     found += [MountUser(0, name, "loop device") for name, path in _loop_devices() if _lies_on(path, mount.device)]
     return found
 
@@ -91,16 +93,6 @@ def _command(pid: int) -> str:
         if text:
             return text if len(text) <= 120 else text[:117] + "..."
     return "?"
-
-
-def _swap_files() -> list[str]:
-    """Files that are swapped to (proc_swaps(5))."""
-    try:
-        with open("/proc/swaps", encoding="utf-8", errors="surrogateescape") as file:
-            rows = [line.split() for line in file][1:]
-    except OSError:
-        return []
-    return [row[0].replace("\\040", " ") for row in rows if len(row) > 1 and row[1] == "file"]
 
 
 def _loop_devices() -> Iterator[tuple[str, str]]:

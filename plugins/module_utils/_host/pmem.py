@@ -15,6 +15,7 @@ from typing import Any
 from .errors import HostmemError
 from .kernel_log import KernelLog
 from .programs import required, run
+from .sysfs import number_in, text_in
 
 DEVICES = "/sys/bus/nd/devices"
 IO_NAMESPACES = 4  # ND_DEVICE_NAMESPACE_IO, include/uapi/linux/ndctl.h
@@ -158,21 +159,6 @@ def dimms_of(directory: str) -> list[str]:
 def has_label_area(dimm: str, devices: str) -> bool:
     """The module has room for labels (ND_CMD_GET_CONFIG_SIZE and its companions, include/uapi/linux/ndctl.h)."""
     return {"get_size", "get_data", "set_data"} <= set(text_in(f"{devices}/{dimm}/commands").split())
-
-
-def number_in(path: str) -> int | None:
-    try:
-        return int(text_in(path), 0)
-    except ValueError:
-        return None
-
-
-def text_in(path: str) -> str:
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
 
 
 def create_namespace(region: str, mode: str, align: int, map_: str, size: int | None, name: str) -> None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import re
 
-from .pmem import DEVICES, IO_NAMESPACES, Namespace, Region, dimms_of, has_label_area, number_in, text_in
+from .pmem import DEVICES, IO_NAMESPACES, Namespace, Region, dimms_of, has_label_area
+from .sysfs import number_in, text_in
 
 # mode_show() in drivers/nvdimm/namespace_devs.c, and what ndctl calls them.
 _MODES = {"memory": "fsdax", "dax": "devdax", "safe": "sector", "raw": "raw"}

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .boot_parameters import HEADER
+from .own_files import HEADER
 
 # sysctl.d(5) and tmpfiles.d(5); a file in an earlier directory hides one of the same name in a later one.
 _LAYERS = ("/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib")

@@ -13,6 +13,7 @@ import struct
 from typing import Any
 
 from .programs import run
+from .sysfs import number
 
 _TUN = "/dev/net/tun"
 # linux/if_tun.h
@@ -100,10 +101,8 @@ def bridge_delay(bridge: str) -> float:
     """Seconds a new port of the bridge waits before it forwards: twice forward_delay with spanning tree, else none."""
     directory = f"/sys/class/net/{bridge}/bridge"
     try:
-        with open(f"{directory}/stp_state", encoding="ascii") as file:
-            spanning_tree = int(file.read())
-        with open(f"{directory}/forward_delay", encoding="ascii") as file:
-            hundredths = int(file.read())
+        spanning_tree = number(f"{directory}/stp_state")
+        hundredths = number(f"{directory}/forward_delay")
     except OSError:
         return 0.0
     return 2 * hundredths / 100 if spanning_tree else 0.0

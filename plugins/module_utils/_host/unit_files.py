@@ -12,10 +12,10 @@ import string
 
 from .errors import HostmemError, Refused
 from .files import remove_file, write_text
+from .own_files import HEADER, read_own
 from .programs import required, run
 
 DIRECTORY = "/etc/systemd/system"
-HEADER = "# Managed by hostmem.qemu"
 # Where systemd looks for units, the first match wins (systemd.unit(5)). What generators make from fstab is not among them.
 SEARCHED = (
     "/etc/systemd/system.control",
@@ -78,19 +78,7 @@ def read_unit(name: str) -> str | None:
 
     :raises Refused: there is a file of that name which is not ours.
     """
-    path = unit_path(name)
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            text = file.read()
-    except FileNotFoundError:
-        return None
-    if not text.startswith(HEADER):
-        raise Refused(
-            f"{path} is not changed.",
-            cause=f"It does not begin with {HEADER!r}: somebody else made it.",
-            cure="Remove it, or leave this to its owner.",
-        )
-    return text
+    return read_own(unit_path(name))
 
 
 def write_unit(name: str, text: str) -> bool:

@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .._guest.sizes import format_size
-from .._host.boot_parameters import HEADER, BootMeans, check_words, find_means, grubby_words, our_groups, set_groups
+from .._host.boot_parameters import BootMeans, check_words, find_means, grubby_words, our_groups, set_groups
 from .._host.errors import Refused
 from .._host.files import remove_file, write_text
 from .._host.hugepages import gigantic, node_directory, pool_directory
+from .._host.own_files import HEADER, read_own
 from .._host.pool_settings import later_bare_counts, parse_boot_pools
 from .._host.unit_files import require_systemd
 
@@ -113,16 +114,7 @@ def persistent_pools(means: BootMeans | None, nodes: Sequence[int], tmpfiles: st
 
 
 def _read_tmpfiles(path: str) -> dict[str, int]:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            text = file.read()
-    except FileNotFoundError:
-        return {}
-    if not text.startswith(HEADER):
-        raise Refused(
-            f"{path} is not changed.", f"It does not begin with {HEADER!r}: somebody else made it.", "Remove it."
-        )
-    matches = [_LINE.fullmatch(line) for line in text.split("\n")]
+    matches = [_LINE.fullmatch(line) for line in (read_own(path) or "").split("\n")]
     return {match.group(1): int(match.group(2)) for match in matches if match}
 
 

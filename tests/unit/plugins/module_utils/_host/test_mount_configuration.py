@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.mount_configuration import configured_mounts
-from ansible_collections.hostmem.qemu.plugins.module_utils._host.unit_files import HEADER, systemd_escape_path
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.own_files import HEADER
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.unit_files import systemd_escape_path
 
 FSTAB = """# <file system> <mount point> <type> <options>
 /dev/vda1 / ext4 defaults 0 1

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.hostmem.qemu.plugins.module_utils._host.device_users import swaps
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import HostmemError
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.filesystems import file_system
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.mount_users import MountUser, users_of
@@ -22,6 +21,7 @@ from ansible_collections.hostmem.qemu.plugins.module_utils._host.mounts import (
     mounts,
     parse_mount,
 )
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.swaps import swaps
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_swap_space(tmp_path: Path) -> None:
     assert swaps(str(tmp_path / "no such kernel")) == []
     path = tmp_path / "swaps"
     path.write_text("Filename\tType\tSize\tUsed\tPriority\n/a\\040b file\t1\t0\t-2\n\n/dev/sda2 partition\t1\t0\t-3\n")
-    assert swaps(str(path)) == ["/a b", "/dev/sda2"]
+    assert [swap.path for swap in swaps(str(path))] == ["/a b", "/dev/sda2"]
     assert isinstance(swaps(), list)
 
 

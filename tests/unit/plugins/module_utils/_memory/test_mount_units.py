@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import configparser
 
-from ansible_collections.hostmem.qemu.plugins.module_utils._host.unit_files import HEADER, with_header
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.own_files import HEADER
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.unit_files import with_header
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.hugetlbfs_mounts import mount_unit
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.hugetlbfs_options import Limit, WantedOptions
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.mount_units import MountUnit, UnitPlan
