@@ -51,11 +51,9 @@ def plan_device(placed: PlacedBlock, user: User, fresh: bool, given: bool) -> De
     device = _device(placed)
     _check_fits(placed, device)
     reset = fresh and placed.block.mode == "create"
-    offset, size = placed.block.offset or 0, placed.block.size
-    users = processes_mapping_part(device.path, offset, size)
-    if users and fresh:
-        raise _in_use(placed, users)
-    if reset and not given and holds_data(device.path, offset, size):
+    if fresh:
+        _check_unused(placed)
+    if reset and not given and holds_data(device.path, placed.block.offset or 0, placed.block.size):
         raise Refused(
             f"{device.path} holds data where block {placed.block.id} would lie, which is not known to be this guest's memory.",
             cause="With mode create it would be lost.",
@@ -70,9 +68,7 @@ def plan_device_absent(placed: PlacedBlock) -> DevicePlan:
     :raises Refused: a process maps it.
     """
     device = _device(placed)
-    users = processes_mapping_part(device.path, placed.block.offset or 0, placed.block.size)
-    if users:
-        raise _in_use(placed, users)
+    _check_unused(placed)
     present = access_of(os.stat(device.path))
     return DevicePlan(placed, present, present, reset=True)
 
@@ -89,13 +85,21 @@ def apply_devices(plans: Sequence[DevicePlan]) -> None:
     :raises OSError: the kernel refused.
     """
     for plan in plans:
-        descriptor = os.open(plan.placed.block.device, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            set_owner_and_mode(descriptor, plan.after.mode, plan.after.uid, plan.after.gid)
-        finally:
-            os.close(descriptor)
+        hand_over(plan.placed.block.device, plan.after)
         if plan.reset:
             clear(plan.placed.block.device, plan.placed.block.offset or 0, plan.placed.block.size)
+
+
+def hand_over(path: str, access: Access) -> None:
+    """Make the device somebody's.
+
+    :raises OSError: the kernel refused.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        set_owner_and_mode(descriptor, access.mode, access.uid, access.gid)
+    finally:
+        os.close(descriptor)
 
 
 def device_at(path: str) -> DaxDevice | None:
@@ -130,9 +134,12 @@ def _check_fits(placed: PlacedBlock, device: DaxDevice) -> None:
         )
 
 
-def _in_use(placed: PlacedBlock, users: list[int]) -> Refused:
-    return Refused(
-        f"{placed.block.device} is mapped by process {', '.join(map(str, users))} where block {placed.block.id} would lie.",
-        cause="Mapped memory is a guest's, or another program's.",
-        cure="Stop it first, or use another offset.",
-    )
+def _check_unused(placed: PlacedBlock) -> None:
+    block = placed.block
+    users = processes_mapping_part(block.device, block.offset or 0, block.size)
+    if users:
+        raise Refused(
+            f"{block.device} is mapped by process {', '.join(map(str, users))} where block {block.id} would lie.",
+            cause="Mapped memory is a guest's, or another program's.",
+            cure="Stop it first, or use another offset.",
+        )

@@ -59,8 +59,9 @@ def refuse_shared(config: Config, definition: Definition) -> None:
     for name in guest_names(config) if wanted else []:
         if name == definition.name or not _mentions(guest_paths(config, name).definition, texts):
             continue
+        others = _claims_of(config, name)
         for claim in wanted:
-            if any(claim.meets(other) for other in _claims_of(config, name)):
+            if any(claim.meets(other) for other in others):
                 raise Refused(
                     f"Guest {name} has {claim.place} already, which guest {definition.name} would write to.",
                     cause="Two guests on one memory destroy each other.",

@@ -15,7 +15,8 @@ from .._host.files import existing_parent, make_directory, open_directory, set_o
 from .._host.filesystems import free_space
 from .._host.processes import processes_mapping_file, processes_mapping_part
 from .._host.users import User
-from .backing_devices import device_at
+from .backing_devices import device_at, hand_over
+from .backing_state import file_access
 from .errors import Refused
 from .nvdimm import ALIGN, Nvdimm
 from .sizes import format_size
@@ -47,11 +48,7 @@ def ensure_nvdimm(nvdimm: Nvdimm, user: User) -> None:
     """
     check_nvdimm(nvdimm)
     if nvdimm.device:
-        descriptor = os.open(nvdimm.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            set_owner_and_mode(descriptor, 0o600, user.uid, user.gid)
-        finally:
-            os.close(descriptor)
+        hand_over(nvdimm.path, file_access(user))
     elif not os.path.exists(nvdimm.path):
         _make(nvdimm, user)
 
