@@ -312,6 +312,21 @@ options:
         description: Seconds that a live update may pause the guest before it is called off.
         type: float
         default: 2.0
+      on_host_shutdown:
+        description:
+          - What becomes of the running guest when its host goes down (reboot, kexec, soft-reboot, power-off, halt).
+          - V(save) keeps it as it is; it goes on when the host is back. All of its memory must lie in files that a reboot keeps, shared, with
+            V(dax) or V(file).
+        type: str
+        choices: [poweroff, save]
+        default: poweroff
+      on_power_cut:
+        description:
+          - What the next start does after the host went down under the guest, without powering it down or saving it.
+          - V(start) starts it anew, as after a power cut of its own; V(refuse) leaves that to people.
+          - The default is V(refuse) with O(_input.on_host_shutdown=save), and otherwise V(start).
+        type: str
+        choices: [start, refuse]
 seealso:
   - module: hostmem.qemu.guest
   - plugin: hostmem.qemu.argv

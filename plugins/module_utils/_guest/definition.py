@@ -13,6 +13,7 @@ from typing import Any
 
 from .errors import DefinitionError
 from .fields import IDENTIFIER, IDENTIFIER_HINT, Fields
+from .lasting_memory import volatile_reason
 from .memory_block import MemoryBlock, parse_block
 from .nvdimm import Nvdimm, parse_nvdimm
 from .permitted import forbidden_arguments
@@ -77,7 +78,11 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Definition:
-    """A whole guest. ``max_pause`` in seconds: the longest pause a live update may cost before it is called off."""
+    """A whole guest. ``max_pause`` in seconds: the longest pause a live update may cost before it is called off.
+
+    ``on_host_shutdown``: what becomes of the running guest when its host goes down. ``on_power_cut``: what its next start does
+    when the host went down under it, which left neither a running guest nor a saved one.
+    """
 
     schema: int
     name: str
@@ -97,6 +102,8 @@ class Definition:
     kernel: Kernel | None = None
     arguments: list[str] = field(default_factory=list)
     max_pause: float = 2.0
+    on_host_shutdown: str = "poweroff"
+    on_power_cut: str = "start"
 
     @property
     def memory_size(self) -> int:
@@ -150,12 +157,19 @@ def parse_definition(data: Any) -> Definition:
         kernel=_kernel(top),
         arguments=_arguments(top),
         max_pause=top.number("max_pause", 2.0, 0.01, 3600),
+        on_host_shutdown=top.choice("on_host_shutdown", ("poweroff", "save"), "poweroff"),
+        on_power_cut=top.choice("on_power_cut", ("start", "refuse"), _on_power_cut(top)),
     )
     top.finish()
     _check_whole(definition, top)
     if problems:
         raise DefinitionError(problems)
     return definition
+
+
+def _on_power_cut(top: Fields) -> str:
+    """Whoever has a guest saved does not want it started anew without being asked."""
+    return "refuse" if top.raw("on_host_shutdown") == "save" else "start"
 
 
 def _machine(top: Fields) -> str:
@@ -265,7 +279,7 @@ def _kernel(top: Fields) -> Kernel | None:
     fields = Fields(raw, "kernel", top.problems)
     kernel = Kernel(image=fields.path("image"), initrd=fields.path("initrd", ""), cmdline=fields.text("cmdline", ""))
     fields.finish()
-    if re.search(r"@(generation|log|tap-[^@ ]+)@", kernel.cmdline):
+    if re.search(r"@(generation|log|tap-[^@ ]+|device-[^@ ]+)@", kernel.cmdline):
         fields.fail("cmdline", "has one of the runtime's placeholders")
     return kernel
 
@@ -301,24 +315,31 @@ def _check_whole(definition: Definition, top: Fields) -> None:
         for value in sorted({value for value in values if values.count(value) > 1}):
             top.problems.append(f"nics: {field_name} {value} is given twice")
     images = [(disk.path, disk.read_only) for disk in definition.disks]
-    images += [(nvdimm.path, nvdimm.read_only) for nvdimm in definition.nvdimms]
+    images += [(nvdimm.path, nvdimm.read_only) for nvdimm in definition.nvdimms if nvdimm.path]
     written = {path for path, read_only in images if not read_only}
     paths = [path for path, _read_only in images]
     for path in sorted(path for path in written if paths.count(path) > 1):
         top.problems.append(f"disks: {path} is written by one disk or NVDIMM and used by another")
-    top.problems += _shared_device_parts(definition)
+    top.problems += shared_device_parts(definition)
     boot = [disk.boot_index for disk in definition.disks if disk.boot_index is not None]
     for index in sorted({index for index in boot if boot.count(index) > 1}):
         top.problems.append(f"disks: boot_index {index} is given twice")
     if sum(console.type == "serial" for console in definition.consoles) > _SERIAL_PORTS:
         top.problems.append(f"consoles: a machine has {_SERIAL_PORTS} serial ports; use type virtio for more")
     _check_nodes(definition, top)
+    _check_lasting(definition, top)
 
 
-def _shared_device_parts(definition: Definition) -> list[str]:
-    """Parts of device-DAX devices that are used twice."""
-    parts = [(block.device, block.offset or 0, block.size, block.id) for block in definition.blocks if block.device]
-    parts += [(nvdimm.path, 0, nvdimm.size, nvdimm.id) for nvdimm in definition.nvdimms if nvdimm.device]
+def shared_device_parts(definition: Definition) -> list[str]:
+    """Parts of device-DAX devices that are used twice, as far as the names in the definition tell."""
+    parts = [
+        (block.device or block.namespace, block.offset or 0, block.size, block.id)
+        for block in definition.blocks
+        if block.on_device
+    ]
+    parts += [
+        (nvdimm.path or nvdimm.namespace, 0, nvdimm.size, nvdimm.id) for nvdimm in definition.nvdimms if nvdimm.device
+    ]
     return [
         f"memory.blocks: {first} and {second} share a part of {device}"
         for number, (device, offset, size, first) in enumerate(parts)
@@ -339,3 +360,14 @@ def _check_nodes(definition: Definition, top: Fields) -> None:
         range(len(nodes))
     ):
         top.problems.append(f"memory.blocks: numa_node must number the blocks 0 to {len(nodes) - 1}, each once")
+
+
+def _check_lasting(definition: Definition, top: Fields) -> None:
+    if definition.on_host_shutdown != "save":
+        return
+    for block in definition.blocks:
+        reason = volatile_reason(block)
+        if reason:
+            top.problems.append(
+                f"on_host_shutdown: save needs memory that outlives the host's reboot, and {block.id} {reason}: use backing dax or file, or poweroff"
+            )

@@ -19,6 +19,7 @@ from .errors import HostmemError, NotDefined
 from .generations import living_generations, qemu_processes
 from .information import information
 from .journal import Journal
+from .lasting_checks import refuse_volatile
 from .lifecycle import start, stop
 from .live_update import UpdateOptions, update
 from .locks import resource_locks
@@ -118,6 +119,7 @@ def define_guest(config: Config, data: dict[str, Any], check: bool, assume_stopp
     paths = guest_paths(config, wanted.definition.name)
     living = [] if assume_stopped and check else living_generations(paths)
     refuse_shared(config, wanted.definition)
+    refuse_volatile(wanted.definition)
     result = define(config, wanted, bool(living), check)
     if config.manager == "systemd":
         result["changed"] = ensure_mount_dependencies(wanted.definition, check) or result["changed"]

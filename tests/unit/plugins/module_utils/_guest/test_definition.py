@@ -96,6 +96,32 @@ def test_cpu_defaults_to_the_host_only_where_kvm_can_show_it() -> None:
     assert parse_definition({key: value for key, value in MINIMAL.items() if key != "accel"}).cpu_model == "host"
 
 
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({}, ("poweroff", "start")),
+        ({"on_power_cut": "refuse"}, ("poweroff", "refuse")),
+        ({"on_host_shutdown": "save"}, ("save", "refuse")),
+        ({"on_host_shutdown": "save", "on_power_cut": "start"}, ("save", "start")),
+    ],
+)
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"backing": "dax", "directory": "/pm/web1"},
+        {"backing": "dax", "device": "/dev/dax0.0"},
+        {"backing": "file", "directory": "/srv/ram/web1", "mode": "open"},
+    ],
+)
+def test_who_has_a_guest_saved_does_not_have_it_started_anew(
+    place: dict[str, str], changes: dict[str, str], wanted: tuple[str, str]
+) -> None:
+    guest = parse_definition({**memory(place), **changes})
+    assert (guest.on_host_shutdown, guest.on_power_cut) == wanted
+    complete = guest.as_dict()
+    assert (complete["on_host_shutdown"], complete["on_power_cut"]) == wanted
+
+
 def test_full_definition() -> None:
     guest = parse_definition(FULL)
     assert guest.memory_size == 1280 << 20

@@ -66,6 +66,9 @@ TOP_LEVEL = [
     (definition(max_pause="2"), "max_pause", "number from"),
     (definition(max_pause=float("nan")), "max_pause", "number from"),
     (definition(max_pause=float("inf")), "max_pause", "number from"),
+    (definition(on_host_shutdown="suspend"), "on_host_shutdown", "is not one of poweroff, save"),
+    (definition(on_host_shutdown=True), "on_host_shutdown", "must be a non-empty text"),
+    (definition(on_power_cut="ask"), "on_power_cut", "is not one of start, refuse"),
     (definition(kernel={}), "kernel.image", "is required"),
     (definition(kernel="/boot/vmlinuz"), "kernel", "must be a mapping"),
     (definition(kernel={"image": "vmlinuz"}), "kernel.image", "absolute path"),
@@ -213,6 +216,23 @@ MEMORY = [
     (memory({"numa_node": 1}, {"id": "ram1", "numa_node": 2}), "memory.blocks", "must number the blocks 0 to 1"),
 ]
 
+SAVE = {"on_host_shutdown": "save"}
+FILE = {"backing": "file", "directory": "/srv/ram/web1"}
+LASTING = [
+    ({**memory({}), **SAVE}, "on_host_shutdown", "ram0 lies on tmpfs"),
+    ({**memory({"backing": "memfd"}), **SAVE}, "on_host_shutdown", "ram0 is a memfd"),
+    ({**memory({"backing": "hugetlbfs", "page_size": "2M"}), **SAVE}, "on_host_shutdown", "ram0 lies on hugetlbfs"),
+    ({**memory({**FILE, "filesystem": "tmpfs"}), **SAVE}, "on_host_shutdown", "ram0 lies on tmpfs"),
+    ({**memory({**FILE, "filesystem": "hugetlbfs"}), **SAVE}, "on_host_shutdown", "ram0 lies on hugetlbfs"),
+    ({**memory({**FILE, "mmap": "private"}), **SAVE}, "on_host_shutdown", "ram0 is mapped private"),
+    ({**memory({**FILE, "mode": "temp"}), **SAVE}, "on_host_shutdown", "ram0 is an unlinked file"),
+    (
+        {**memory({**FILE, "numa_node": 0}, {"id": "ram1", "numa_node": 1}), **SAVE},
+        "on_host_shutdown",
+        "ram1 lies on tmpfs",
+    ),
+]
+
 BAD_SIZES = [
     0,
     -1,
@@ -317,7 +337,7 @@ def problems(data: Any) -> list[str]:
     return caught.value.problems
 
 
-@pytest.mark.parametrize(("data", "key", "reason"), [*TOP_LEVEL, *MEMORY, *DISKS, *NICS, *CONSOLES])
+@pytest.mark.parametrize(("data", "key", "reason"), [*TOP_LEVEL, *MEMORY, *LASTING, *DISKS, *NICS, *CONSOLES])
 def test_bad_input_is_refused_with_key_and_reason(data: Any, key: str, reason: str) -> None:
     found = problems(data)
     assert [line for line in found if line.startswith(f"{key}: ") and reason in line], found

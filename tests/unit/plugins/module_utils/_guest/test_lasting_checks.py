@@ -1,0 +1,53 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a reboot of the host would take away is told by the file systems that are really there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.hostmem.qemu.plugins.module_utils._guest.definition import parse_definition
+from ansible_collections.hostmem.qemu.plugins.module_utils._guest.errors import Refused
+from ansible_collections.hostmem.qemu.plugins.module_utils._guest.lasting_checks import refuse_volatile, volatile_memory
+
+from .definitions import memory
+
+# On any Linux: /dev/shm is tmpfs (file-hierarchy(7)), and what the distribution installed is not.
+TMPFS = "/dev/shm/web1"
+DISK = "/usr/lib"
+
+
+def guest(directory: str, **changes: Any) -> Any:
+    return parse_definition({**memory({"backing": "file", "directory": directory}), **changes})
+
+
+def test_a_directory_on_tmpfs_is_found() -> None:
+    with pytest.raises(Refused) as caught:
+        refuse_volatile(guest(TMPFS, on_host_shutdown="save"))
+    assert "memory block ram0 lies on tmpfs (/dev/shm), which the host's reboot empties" in caught.value.message
+
+
+def test_an_nvdimm_on_tmpfs_is_found() -> None:
+    nvdimms = [{"id": "nv0", "path": "/dev/shm/web1.nv0", "size": "2M"}]
+    assert volatile_memory(guest(DISK, nvdimms=nvdimms)) == [
+        "NVDIMM nv0 lies on tmpfs (/dev/shm), which the host's reboot empties"
+    ]
+
+
+def test_a_guest_that_is_powered_off_may_lie_anywhere() -> None:
+    refuse_volatile(guest(TMPFS))
+
+
+def test_a_file_system_on_a_disk_lasts() -> None:
+    nvdimms = [{"id": "nv0", "path": "/dev/dax0.0", "size": "2M", "label_size": 0}]
+    refuse_volatile(guest(DISK, on_host_shutdown="save"))
+    assert volatile_memory(guest(DISK, nvdimms=nvdimms)) == []
+
+
+def test_what_the_definition_tells_is_told_without_looking() -> None:
+    assert volatile_memory(parse_definition(memory({}))) == [
+        "memory block ram0 lies on tmpfs, which the host's reboot empties"
+    ]
