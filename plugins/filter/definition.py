@@ -63,6 +63,12 @@ options:
               device:
                 description: A device-DAX device such as V(/dev/dax0.0) in the place of a directory, with V(dax). It becomes QEMU's user's.
                 type: path
+              namespace:
+                description:
+                  - Name or UUID of the namespace of a device-DAX device, in the place of O(_input.memory.blocks[].device), whose number can
+                    change at a boot.
+                  - Which device it is, the host tells at each start of the guest.
+                type: str
               offset:
                 description: Where in the device the block begins.
                 type: raw
@@ -163,9 +169,11 @@ options:
             type: str
             required: true
           path:
-            description: Its file, which is made when it is missing, or a device-DAX device.
+            description: Its file, which is made when it is missing, or a device-DAX device. Required without O(_input.nvdimms[].namespace).
             type: path
-            required: true
+          namespace:
+            description: Name or UUID of the namespace of a device-DAX device, in the place of O(_input.nvdimms[].path).
+            type: str
           size:
             description: Size of the file, a multiple of 2M.
             type: raw

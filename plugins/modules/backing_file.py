@@ -233,6 +233,7 @@ from ansible_collections.hostmem.qemu.plugins.module_utils._guest.backing_files 
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.backing_state import FileState, file_state
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.config import DEFAULT_PATH, load_config
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.definition import parse_definition
+from ansible_collections.hostmem.qemu.plugins.module_utils._guest.device_names import resolved
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.errors import HostmemError
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.layout import PlacedBlock, layout
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.single_block import parse_single_block
@@ -247,7 +248,7 @@ def blocks(params: dict[str, Any]) -> list[PlacedBlock]:
     :raises HostmemError: the parameters are wrong.
     """
     if params["definition"] is not None:
-        return layout(parse_definition(params["definition"]))
+        return layout(resolved(parse_definition(params["definition"])))
     placed = parse_single_block({key: params[key] for key in SINGLE})
     if placed.block.mode == "open" and params["content"] == "zero":
         raise HostmemError("mode: open demands the content of the file, which content: zero would drop.")

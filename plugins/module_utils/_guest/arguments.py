@@ -4,7 +4,8 @@
 
 """The option values of one guest, part by part: what the argv templates (and users' own) put together. Pure: no I/O.
 
-``@generation@`` and ``@log@`` stand for the generation's and the log directory; the runtime fills them at each start.
+``@generation@`` and ``@log@`` stand for the generation's and the log directory, ``@device-ID@`` for the device of a namespace, whose number
+may change at a boot; the runtime fills them at each start.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def memory_object(placed: PlacedBlock) -> str:
         return format_options({**common, **huge, **seal}, "memory-backend-memfd")
     # A directory: QEMU makes a file in it and unlinks it at once (util/oslib, file_ram_open()).
     of_file = {
-        "mem-path": placed.place,
+        "mem-path": device_placeholder(block.id) if block.namespace else placed.place,
         "align": block.align,
         "offset": block.offset or None,
         "pmem": block.pmem or None,
@@ -73,6 +74,18 @@ def memory_object(placed: PlacedBlock) -> str:
         **({"readonly": True, "rom": False} if block.read_only else {}),
     }
     return format_options({**common, **of_file}, "memory-backend-file")
+
+
+def device_placeholder(identifier: str) -> str:
+    """Stands for the device of the memory block or NVDIMM with this id."""
+    return f"@device-{identifier}@"
+
+
+def device_placeholders(definition: Definition) -> dict[str, str]:
+    """What the placeholders for devices stand for, in a definition whose namespaces were resolved."""
+    found = {device_placeholder(block.id): block.device for block in definition.blocks if block.namespace}
+    found.update((device_placeholder(nvdimm.id), nvdimm.path) for nvdimm in definition.nvdimms if nvdimm.namespace)
+    return found
 
 
 def memory_objects(definition: Definition) -> list[str]:
@@ -95,7 +108,7 @@ def nvdimm_object(nvdimm: Nvdimm) -> str:
         "id": nvdimm.id,
         "size": nvdimm.size,
         "share": True,
-        "mem-path": nvdimm.path,
+        "mem-path": device_placeholder(nvdimm.id) if nvdimm.namespace else nvdimm.path,
         "align": ALIGN,
         "pmem": nvdimm.pmem or None,
         "readonly": nvdimm.read_only or None,

@@ -45,21 +45,23 @@ def plan_device(placed: PlacedBlock, user: User, fresh: bool, given: bool) -> De
     """Look at the device and say what would happen.
 
     :param fresh: for a cold start: with mode=create the old content must not be seen by the guest.
-    :param given: this part of the device is the guest's already, or its content is to be dropped: what it holds may go.
+    :param given: this part of the device is the guest's already, or its content is to be dropped: what it holds goes. Another part must
+        be empty, and all of it is read.
     :raises Refused: there is no such device, or it is too small, in use, or holds somebody's data.
     """
     device = _device(placed)
     _check_fits(placed, device)
-    reset = fresh and placed.block.mode == "create"
+    created = fresh and placed.block.mode == "create"
     if fresh:
         _check_unused(placed)
-    if reset and not given and holds_data(device.path, placed.block.offset or 0, placed.block.size):
+    if created and not given and holds_data(device.path, placed.block.offset or 0, placed.block.size):
         raise Refused(
             f"{device.path} holds data where block {placed.block.id} would lie, which is not known to be this guest's memory.",
             cause="With mode create it would be lost.",
-            cure="Use mode open to keep it, or make the namespace anew (hostmem.qemu.pmem_namespace with destroy_data).",
+            cure="Use mode open to keep it, or make the namespace anew (hostmem.qemu.pmem_namespace with destroy_data)."
+            " What another guest left there goes with: hostmem recover GUEST.",
         )
-    return DevicePlan(placed, access_of(os.stat(device.path)), file_access(user), reset)
+    return DevicePlan(placed, access_of(os.stat(device.path)), file_access(user), created and given)
 
 
 def plan_device_absent(placed: PlacedBlock) -> DevicePlan:
@@ -73,10 +75,30 @@ def plan_device_absent(placed: PlacedBlock) -> DevicePlan:
     return DevicePlan(placed, present, present, reset=True)
 
 
-def part_of_device(placed: PlacedBlock) -> str:
-    """A name for the block's part of its device, for the record of what a guest was given; the same after the next boot."""
-    found = device_at(placed.block.device)
-    return f"{found.uuid if found and found.uuid else placed.block.device}+{placed.block.offset or 0:#x}+{placed.block.size:#x}"
+@dataclass(frozen=True)
+class DevicePart:
+    """Bytes of a device, which is known by the UUID of its namespace, or by its path where it has none."""
+
+    device: str
+    start: int
+    length: int
+
+    @classmethod
+    def parse(cls, text: str) -> DevicePart:
+        """What ``part_of_device`` has written."""
+        device, start, length = text.rsplit("+", 2)
+        return cls(device, int(start, 16), int(length, 16))
+
+    def meets(self, other: DevicePart) -> bool:
+        """Whether the two share a byte."""
+        apart = self.start >= other.start + other.length or other.start >= self.start + self.length
+        return self.device == other.device and not apart
+
+
+def part_of_device(path: str, offset: int, size: int) -> str:
+    """A name for a part of a device, for the record of what a guest was given; the same after the next boot. Bytes."""
+    found = device_at(path)
+    return f"{found.uuid if found and found.uuid else path}+{offset:#x}+{size:#x}"
 
 
 def apply_devices(plans: Sequence[DevicePlan]) -> None:
@@ -136,10 +158,19 @@ def _check_fits(placed: PlacedBlock, device: DaxDevice) -> None:
 
 def _check_unused(placed: PlacedBlock) -> None:
     block = placed.block
-    users = processes_mapping_part(block.device, block.offset or 0, block.size)
+    refuse_mapped(block.device, block.offset or 0, block.size, f"block {block.id} would lie")
+
+
+def refuse_mapped(path: str, offset: int, size: int, what: str) -> None:
+    """A part of a device that is to be changed; bytes.
+
+    :param what: says what is there, for the error.
+    :raises Refused: a process maps it.
+    """
+    users = processes_mapping_part(path, offset, size)
     if users:
         raise Refused(
-            f"{block.device} is mapped by process {', '.join(map(str, users))} where block {block.id} would lie.",
+            f"{path} is mapped by process {', '.join(map(str, users))} where {what}.",
             cause="Mapped memory is a guest's, or another program's.",
             cure="Stop it first, or use another offset.",
         )

@@ -115,7 +115,7 @@ def plan_present(blocks: Sequence[PlacedBlock], user: User, fresh: bool, given: 
     """
     plan = Plan(
         devices=[
-            plan_device(placed, user, fresh, given is None or part_of_device(placed) in given)
+            plan_device(placed, user, fresh, given is None or _part(placed) in given)
             for placed in blocks
             if placed.block.device
         ]
@@ -135,6 +135,10 @@ def plan_present(blocks: Sequence[PlacedBlock], user: User, fresh: bool, given: 
     for path in dict.fromkeys(demand.placed.block.directory for demand in demands):
         plan.directories.append(DirectoryPlan(path, directory_state(path), directory_access(user)))
     return plan
+
+
+def _part(placed: PlacedBlock) -> str:
+    return part_of_device(placed.block.device, placed.block.offset or 0, placed.block.size)
 
 
 def _plan_file(placed: PlacedBlock, user: User, system: FileSystem, fresh: bool) -> FilePlan:

@@ -10,11 +10,13 @@ Disks are not among them: QEMU locks images itself.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from .._host.pmem import Namespace
 from .config import Config
 from .definition import Definition
+from .device_names import known_namespaces, lasting_name, names_of
 from .errors import HostmemError, Refused
 from .layout import layout
 from .paths import guest_paths
@@ -23,9 +25,10 @@ from .store import guest_names, load_guest
 
 @dataclass(frozen=True)
 class Claim:
-    """Bytes of a file or device."""
+    """Bytes of a file or device: ``place`` is its path, or the UUID of a device's namespace, and ``called`` what the definition says."""
 
     place: str
+    called: str
     start: int
     length: int
 
@@ -38,15 +41,23 @@ class Claim:
         )
 
 
-def claims(definition: Definition) -> Iterator[Claim]:
-    """What the guest writes to. A file that is opened by its name (``mode: open``) may be meant for several, one at a time."""
+def claims(definition: Definition, known: Sequence[Namespace]) -> Iterator[Claim]:
+    """What the guest writes to. A file that is opened by its name (``mode: open``) may be meant for several, one at a time.
+
+    :param known: the host's namespaces, as one device has several names.
+    """
+
+    def claim(place: str, start: int, length: int) -> Claim:
+        return Claim(lasting_name(place, known), place, start, length)
+
     for placed in layout(definition):
         block = placed.block
-        if block.mode == "create" and (placed.path or block.device):
-            yield Claim(placed.path or block.device, block.offset or 0, block.size)
+        place = placed.path or block.device or block.namespace
+        if block.mode == "create" and place:
+            yield claim(place, block.offset or 0, block.size)
     for nvdimm in definition.nvdimms:
         if not nvdimm.read_only:
-            yield Claim(nvdimm.path, 0, nvdimm.size)
+            yield claim(nvdimm.path or nvdimm.namespace, 0, nvdimm.size)
 
 
 def refuse_shared(config: Config, definition: Definition) -> None:
@@ -54,25 +65,30 @@ def refuse_shared(config: Config, definition: Definition) -> None:
 
     :raises Refused: another guest writes to the same.
     """
-    wanted = list(claims(definition))
-    texts = {json.dumps(text)[1:-1] for text in _words(definition)}
+    known = known_namespaces()
+    wanted = list(claims(definition, known))
+    texts = {json.dumps(text)[1:-1] for text in _words(definition, known)}
     for name in guest_names(config) if wanted else []:
         if name == definition.name or not _mentions(guest_paths(config, name).definition, texts):
             continue
-        others = _claims_of(config, name)
+        others = _claims_of(config, name, known)
         for claim in wanted:
             if any(claim.meets(other) for other in others):
                 raise Refused(
-                    f"Guest {name} has {claim.place} already, which guest {definition.name} would write to.",
+                    f"Guest {name} has {claim.called} already, which guest {definition.name} would write to.",
                     cause="Two guests on one memory destroy each other.",
                     cure=f"Choose another place, or remove guest {name}.",
                 )
 
 
-def _words(definition: Definition) -> set[str]:
-    """What stands in a definition that claims the same."""
-    found = {block.directory or block.device for block in definition.blocks}
-    return {word for word in found | {nvdimm.path for nvdimm in definition.nvdimms} if word}
+def _words(definition: Definition, known: Sequence[Namespace]) -> set[str]:
+    """What stands in a definition that claims the same: one of the names of the place."""
+    found = {block.directory or block.device or block.namespace for block in definition.blocks}
+    found |= {nvdimm.path or nvdimm.namespace for nvdimm in definition.nvdimms}
+    for item in known:
+        if found & names_of(item):
+            found |= names_of(item)
+    return {word for word in found if word}
 
 
 def _mentions(path: str, texts: set[str]) -> bool:
@@ -85,8 +101,8 @@ def _mentions(path: str, texts: set[str]) -> bool:
     return any(text in whole for text in texts)
 
 
-def _claims_of(config: Config, name: str) -> list[Claim]:
+def _claims_of(config: Config, name: str, known: Sequence[Namespace]) -> list[Claim]:
     try:
-        return list(claims(load_guest(guest_paths(config, name)).definition))
+        return list(claims(load_guest(guest_paths(config, name)).definition, known))
     except HostmemError:  # broken, or of another schema: that guest cannot start
         return []

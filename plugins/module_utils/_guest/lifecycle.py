@@ -12,8 +12,10 @@ import time
 from typing import Any
 
 from .._host.journald import log_record
+from .arguments import device_placeholders
 from .config import Config
-from .definition import parse_definition
+from .definition import Definition, parse_definition
+from .device_names import resolved
 from .disks import followed_images, live_images, remember_images
 from .errors import HostmemError
 from .generations import (
@@ -60,6 +62,7 @@ async def _cold_start(config: Config, paths: GuestPaths, guest: StoredGuest) -> 
     journal = Journal(paths)
     binary = probe(guest.definition.qemu, f"{config.run}/.probe")
     _check_machine(guest, binary.machines, binary.version_text)
+    on_host = resolved(guest.definition)
     number = next_number(paths)
     for old in generation_numbers(paths):
         forget_generation(paths, old)
@@ -68,7 +71,7 @@ async def _cold_start(config: Config, paths: GuestPaths, guest: StoredGuest) -> 
     lock = lock_for_cold_start(paths)
     try:
         journal.write(COLD_STARTING, generation=number)
-        qemu = _launch(paths, guest, number, argv, lock)
+        qemu = _launch(paths, on_host, number, argv, lock)
     except BaseException:
         forget_generation(paths, number)
         journal.clear()
@@ -78,7 +81,7 @@ async def _cold_start(config: Config, paths: GuestPaths, guest: StoredGuest) -> 
     generation = qemu.generation
     try:
         qmp = await wait_for_qmp(qemu, time.monotonic() + START_TIMEOUT)
-        blocks = await verify_memory(qmp, qemu, guest.definition)
+        blocks = await verify_memory(qmp, qemu, on_host)
         save_record(
             generation,
             {
@@ -105,12 +108,12 @@ async def _cold_start(config: Config, paths: GuestPaths, guest: StoredGuest) -> 
     return {"changed": True, "generation": number, "pid": qemu.process.pid, "qemu": binary.as_dict()}
 
 
-def _launch(paths: GuestPaths, guest: StoredGuest, number: int, argv: list[str], lock: int) -> QemuProcess:
-    taps = GuestTaps(guest.definition, 0)
+def _launch(paths: GuestPaths, definition: Definition, number: int, argv: list[str], lock: int) -> QemuProcess:
+    taps = GuestTaps(definition, 0)
     try:
         generation = make_generation(paths, number)
-        filled = fill_placeholders(argv, generation, taps.placeholders())
-        return launch(guest.definition.qemu, filled, generation, [lock, *taps.descriptors])
+        filled = fill_placeholders(argv, generation, {**taps.placeholders(), **device_placeholders(definition)})
+        return launch(definition.qemu, filled, generation, [lock, *taps.descriptors])
     finally:
         taps.close()
 

@@ -20,6 +20,7 @@ from typing import Any
 from .._host.files import identity
 from .._host.journald import log_record
 from .._host.processes import open_file_descriptor
+from .arguments import device_placeholders
 from .bitmaps import dirty_bitmaps, lost_bitmaps
 from .comparison import Side, compare
 from .config import Config
@@ -181,7 +182,8 @@ class Transfer:
         generation = make_generation(self._paths, self._number)
         # The stored arguments are those of the next cold start too, so prealloc stays in them.
         self._argv = with_images(self._old.record["argv"], self._found.images)
-        filled = fill_placeholders(self._argv, generation, self._taps.placeholders())
+        placeholders = {**self._taps.placeholders(), **device_placeholders(self._found.definition)}
+        filled = fill_placeholders(self._argv, generation, placeholders)
         argv = for_incoming(filled, self._other_paths())
         argv += ["-incoming", "defer", "-incoming", json.dumps(_channel("cpr", generation.cpr_socket))]
         lock = lock_for_next_generation(self._paths)

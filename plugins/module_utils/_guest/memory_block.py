@@ -15,6 +15,9 @@ from .sizes import format_size
 BACKINGS = ("tmpfs", "file", "memfd", "hugetlbfs", "dax")
 _DEFAULT_DIRECTORY = {"tmpfs": "/dev/shm/hostmem", "hugetlbfs": "/dev/hugepages/hostmem"}
 _DEVICE = r"/dev/dax[0-9]+\.[0-9]+"
+NAMESPACE = r"[!-~]([ -~]{0,61}[!-~])?"
+"""Name or UUID of a namespace; names have room for 63 characters in its label (NSLABEL_NAME_LEN, drivers/nvdimm/label.h)."""
+NAMESPACE_HINT = "is not the name or UUID of a namespace: 1 to 63 printable characters"
 _DEVICE_ALIGN = 2 << 20  # of a devdax namespace, unless it was made with another (ndctl-create-namespace(1))
 _PAGE = 4096
 
@@ -25,7 +28,8 @@ class MemoryBlock:
 
     ``mode``: ``create`` makes the named file or takes an old one over, whose content a cold start never sees;
     ``open`` demands an existing file of exactly this offset, size and name; ``temp`` is unlinked, for this run only.
-    ``device``: a devdax device instead of a directory; ``offset``: where in it the block begins.
+    ``device``: a devdax device instead of a directory; ``offset``: where in it the block begins. ``namespace``: the device by the
+    name or UUID of its namespace instead; which one that is, the host tells when the guest starts.
     ``pmem``: QEMU maps with MAP_SYNC (Zhang Yi's series, qemu-devel, 2019). ``read_only``: the file is never written.
     """
 
@@ -34,6 +38,7 @@ class MemoryBlock:
     backing: str
     directory: str
     device: str
+    namespace: str
     offset: int | None
     page_size: int | None
     align: int | None
@@ -57,11 +62,18 @@ class MemoryBlock:
         """True when the block lives in a file with a name (not memfd, not an unlinked file, not a device)."""
         return bool(self.directory) and self.mode != "temp"
 
+    @property
+    def on_device(self) -> bool:
+        """True when the block lives on a devdax device, by whatever name."""
+        return bool(self.device or self.namespace)
+
 
 def parse_block(fields: Fields, guest: str) -> MemoryBlock:
     """One memory block; what is wrong goes to the problems of ``fields``. ``guest`` names the default directory."""
     backing = fields.choice("backing", BACKINGS, "memfd")
     device = fields.text("device", "", _DEVICE, "is not a devdax device such as /dev/dax0.0")
+    namespace = fields.text("namespace", "", NAMESPACE, NAMESPACE_HINT)
+    on_device = bool(device or namespace)
     mmap = fields.choice("mmap", ("shared", "private"), "shared")
     block = MemoryBlock(
         id=fields.text("id", "ram0", IDENTIFIER, IDENTIFIER_HINT),
@@ -69,16 +81,17 @@ def parse_block(fields: Fields, guest: str) -> MemoryBlock:
         backing=backing,
         directory=_directory(fields, backing, guest),
         device=device,
+        namespace=namespace,
         offset=fields.size("offset"),
         page_size=fields.size("page_size"),
-        align=fields.size("align") or (_DEVICE_ALIGN if device else None),
+        align=fields.size("align") or (_DEVICE_ALIGN if on_device else None),
         numa_node=fields.integer("numa_node", None, 0, 127),
         host_nodes=[_node(key, item, fields.problems) for key, item in fields.items("host_nodes")],
         policy=fields.choice("policy", ("default", "bind", "interleave", "preferred"), "default"),
         mmap=mmap,
         mode=fields.choice("mode", ("create", "open", "temp"), "create"),
         filesystem=fields.choice(
-            "filesystem", ("any", "tmpfs", "hugetlbfs", "dax"), _natural_filesystem(backing, device)
+            "filesystem", ("any", "tmpfs", "hugetlbfs", "dax"), _natural_filesystem(backing, on_device)
         ),
         pmem=fields.boolean("pmem", backing == "dax" and mmap == "shared"),
         read_only=fields.boolean("read_only", False),
@@ -109,12 +122,13 @@ def _node(key: str, item: Any, problems: list[str]) -> int:
     return int(item)
 
 
-def _natural_filesystem(backing: str, device: str) -> str:
-    return backing if backing in ("tmpfs", "hugetlbfs") or (backing == "dax" and not device) else "any"
+def _natural_filesystem(backing: str, on_device: bool) -> str:
+    return backing if backing in ("tmpfs", "hugetlbfs") or (backing == "dax" and not on_device) else "any"
 
 
 def _directory(fields: Fields, backing: str, guest: str) -> str:
-    nameless = "backing memfd" if backing == "memfd" else "a device" if fields.raw("device") is not None else ""
+    on_device = fields.raw("device") is not None or fields.raw("namespace") is not None
+    nameless = "backing memfd" if backing == "memfd" else "a device" if on_device else ""
     if nameless:
         if fields.raw("directory") is not None:
             fields.fail("directory", f"has no meaning with {nameless}, which has no file name")
@@ -164,12 +178,14 @@ def _check_backing(block: MemoryBlock, fields: Fields) -> None:
 
 
 def _check_device(block: MemoryBlock, fields: Fields) -> None:
-    if not block.device:
+    if not block.on_device:
         if block.offset is not None:
             fields.fail("offset", "has a meaning with a device only: a RAM file's offset follows from the layout")
         return
     if block.backing != "dax":
-        fields.fail("device", "needs backing dax")
+        fields.fail("namespace" if block.namespace else "device", "needs backing dax")
+    if block.device and block.namespace:
+        fields.fail("namespace", "names the device, which device does too: leave one of them out")
     if block.mmap == "private":
         fields.fail("mmap", "private is refused by the kernel for a devdax device")
     if block.mode == "temp":
@@ -186,7 +202,7 @@ def _check_pmem(block: MemoryBlock, fields: Fields) -> None:
         return
     if block.mmap == "private":
         fields.fail("pmem", "needs mmap shared: what the guest writes to a private mapping never reaches the device")
-    if block.filesystem != "dax" and not block.device:
+    if block.filesystem != "dax" and not block.on_device:
         fields.fail("pmem", "needs backing dax (or filesystem dax): QEMU would go on without MAP_SYNC elsewhere")
 
 

@@ -20,7 +20,7 @@ from .systemd import unit_name
 def needed_directories(definition: Definition) -> list[str]:
     """Where the guest's memory and disks lie, each directory once."""
     places = [block.directory for block in definition.blocks if block.directory]
-    images = [disk.path for disk in definition.disks] + [nvdimm.path for nvdimm in definition.nvdimms]
+    images = [disk.path for disk in definition.disks] + [nvdimm.path for nvdimm in definition.nvdimms if nvdimm.path]
     places += [os.path.dirname(path) for path in images if not path.startswith("/dev/")]
     return sorted(set(places))
 

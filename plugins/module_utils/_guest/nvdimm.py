@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .fields import IDENTIFIER, IDENTIFIER_HINT, Fields
+from .memory_block import NAMESPACE, NAMESPACE_HINT
 from .sizes import format_size
 
 ALIGN = 2 << 20
@@ -21,11 +22,13 @@ _LEAST_LABEL = 128 << 10  # MIN_NAMESPACE_LABEL_SIZE, QEMU include/hw/mem/nvdimm
 class Nvdimm:
     """Sizes in bytes; ``size`` is the file's, of which the last ``label_size`` hold the guest's labels.
 
+    ``path`` is empty where ``namespace`` (its name or UUID) says which device-DAX device it is, until the host has told.
     ``pmem``: QEMU maps with MAP_SYNC, so that what the guest flushed survives a power cut of the host.
     """
 
     id: str
     path: str
+    namespace: str
     size: int
     label_size: int
     pmem: bool
@@ -34,20 +37,23 @@ class Nvdimm:
     @property
     def device(self) -> bool:
         """True for a device-DAX device in the place of a file."""
-        return self.path.startswith("/dev/dax")
+        return bool(self.namespace) or self.path.startswith("/dev/dax")
 
 
 def parse_nvdimm(fields: Fields) -> Nvdimm:
     """One NVDIMM; what is wrong goes to the problems of ``fields``."""
     nvdimm = Nvdimm(
         id=fields.text("id", None, IDENTIFIER, IDENTIFIER_HINT),
-        path=fields.path("path"),
+        path=fields.path("path", "" if fields.raw("namespace") is not None else None),
+        namespace=fields.text("namespace", "", NAMESPACE, NAMESPACE_HINT),
         size=fields.size("size") or 0,
         label_size=0 if fields.raw("label_size") == 0 else fields.size("label_size") or 0,
         pmem=fields.boolean("pmem", False),
         read_only=fields.boolean("read_only", False),
     )
     fields.finish()
+    if nvdimm.path and nvdimm.namespace:
+        fields.fail("namespace", "names the device, which path does too: leave one of them out")
     if fields.raw("size") is None:
         fields.fail("size", "is required")
     elif nvdimm.size % ALIGN:

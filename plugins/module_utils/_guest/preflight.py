@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._host.files import identity
 from .._host.processes import open_files
 from .bitmaps import Bitmap, dirty_bitmaps, disk_of
 from .config import Config
 from .definition import Definition, parse_definition
+from .device_names import resolved
 from .disks import live_images
 from .errors import HostmemError, Refused
 from .generations import Generation
@@ -25,7 +27,10 @@ _FIRST_VERSION = (10, 0, 0)
 
 
 class Preflight:
-    """What was found out about one running guest; ``blockers`` are refusals, empty when a live update can be tried."""
+    """What was found out about one running guest; ``blockers`` are refusals, empty when a live update can be tried.
+
+    ``definition`` is the one that the guest runs with, its namespaces resolved as they are now.
+    """
 
     def __init__(self, generation: Generation, definition: Definition) -> None:
         self.generation = generation
@@ -55,29 +60,39 @@ async def preflight(config: Config, generation: Generation, qmp: Qmp) -> Preflig
 
     :raises HostmemError: QEMU does not answer.
     """
+    found = await examine(generation, qmp)
+    _installed(found, config)
+    _memory(found)
+    _network(found)
+    await _qemu_reasons(found, qmp)
+    return found
+
+
+async def examine(generation: Generation, qmp: Qmp) -> Preflight:
+    """What another QEMU would have to be like, and what no other QEMU can take over, however the guest gets there.
+
+    :raises HostmemError: QEMU does not answer.
+    """
     definition = parse_definition(generation.record["definition"])
     found = Preflight(generation, definition)
     found.status = await qmp.status()
     await _running_version(found, qmp)
-    _installed(found, config)
     found.live = await inventory(qmp)
     if found.status not in ("running", "paused"):
         found.block(
             f"Guest {definition.name} is {found.status}, neither running nor paused.",
-            cure="Bring it to run, then update.",
+            cure="Bring it to run first.",
         )
-    _memory(found)
+    _devices(found)
     _drift(found)
     try:
         found.images = live_images(definition, found.live)
     except Refused as refusal:
         found.blockers.append(refusal)
     _images(found)
-    _network(found)
     await _jobs(found, qmp)
     await _exports(found, qmp)
     await _bitmaps(found, qmp)
-    await _qemu_reasons(found, qmp)
     return found
 
 
@@ -128,6 +143,26 @@ def _memory(found: Preflight) -> None:
             "VRAM and ROMs would be lost, and it cannot be turned on later.",
             "Restart the guest.",
         )
+
+
+def _devices(found: Preflight) -> None:
+    """A namespace must be the device that the guest has: by its name it could be another one since."""
+    try:
+        found.definition = resolved(found.definition)
+    except Refused as refusal:
+        found.blockers.append(refusal)
+        return
+    mapped = {block["name"]: block["file"] for block in found.generation.record.get("ram_blocks", [])}
+    named = [(block.id, block.namespace, block.device) for block in found.definition.blocks]
+    named += [(nvdimm.id, nvdimm.namespace, nvdimm.path) for nvdimm in found.definition.nvdimms]
+    for identifier, namespace, device in named:
+        file = mapped.get(identifier)
+        if namespace and file and (identity(device) or (0, 0))[1] != file["inode"]:
+            found.block(
+                f"Namespace {namespace} is {device} now, and the guest's {identifier} lies on {file['path']}.",
+                "The new QEMU would open another device.",
+                "Give the namespace its name back, or restart the guest.",
+            )
 
 
 def _drift(found: Preflight) -> None:

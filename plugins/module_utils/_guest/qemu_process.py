@@ -76,9 +76,9 @@ def launch(binary: str, argv: list[str], generation: GenerationPaths, inherited:
     return QemuProcess(generation, popen, started or Process(popen.pid, -1))
 
 
-def fill_placeholders(argv: list[str], generation: GenerationPaths, taps: Mapping[str, str]) -> list[str]:
-    """Put the generation's directories and tap descriptors into stored arguments."""
-    values = {GENERATION: generation.directory, LOG: generation.log_directory, **taps}
+def fill_placeholders(argv: list[str], generation: GenerationPaths, others: Mapping[str, str]) -> list[str]:
+    """Put the generation's directories, and the values of other placeholders (taps, devices), into stored arguments."""
+    values = {GENERATION: generation.directory, LOG: generation.log_directory, **others}
     return [_filled(word, values) for word in argv]
 
 

@@ -14,14 +14,14 @@ from typing import Any
 from .._host.cgroups import own_groups
 from .._host.files import make_directory, remove_file
 from .._host.taps import TapError, ensure_tap, is_bridge, remove_tap
-from .backing_devices import part_of_device
 from .backing_files import Plan, apply_absent, apply_present, plan_absent, plan_present
 from .backing_limits import Groups, check_limits, slice_groups
 from .config import Config
 from .definition import Definition, parse_definition
+from .device_names import resolved
 from .errors import Refused
 from .generations import living_generations, qemu_processes
-from .given_devices import give_devices, given_devices, take_devices
+from .given_devices import clear_given, clear_left, disown_opened, give_devices, given_devices
 from .layout import layout
 from .nics import taps
 from .nvdimm_files import check_nvdimm, ensure_nvdimm
@@ -45,6 +45,7 @@ def foresee(config: Config, definition: Definition) -> None:
 
     :raises Refused: as ``prepare`` would.
     """
+    definition = resolved(definition)
     _plan(config, definition, slice_groups if config.manager == "systemd" else own_groups)
     for nvdimm in definition.nvdimms:
         check_nvdimm(nvdimm)
@@ -58,13 +59,15 @@ def prepare(config: Config, guest: StoredGuest) -> None:
 
     :raises Refused: with cause and cure; files and taps of other blocks may have been made, which does no harm.
     """
-    definition = guest.definition
-    paths = guest_paths(config, definition.name)
+    paths = guest_paths(config, guest.definition.name)
     make_directories(config, paths)
     if ensure_running_taps(config, paths):
         return
+    definition = resolved(guest.definition)
+    disown_opened(config, definition)
+    clear_left(config, definition)
     plan = _plan(config, definition, own_groups)
-    give_devices(config, definition.name, layout(definition))
+    give_devices(config, definition)
     for nvdimm in definition.nvdimms:
         ensure_nvdimm(nvdimm, config.user)
     apply_present(plan, config.user)
@@ -118,15 +121,12 @@ def release(config: Config, definition: Definition) -> None:
     for name, _bridge in taps(definition):
         with suppress(TapError):  # gone already, or somebody else's by now
             remove_tap(name)
-    given = given_devices(config, definition.name)
     for placed in layout(definition):
-        if placed.block.mode != "create" or (placed.block.device and part_of_device(placed) not in given):
-            continue
-        plan = plan_absent([placed])
-        if plan.changed:
-            apply_absent(plan)
-        if placed.block.device:
-            take_devices(config, definition.name, placed)
+        if placed.block.mode == "create" and not placed.block.on_device:
+            plan = plan_absent([placed])
+            if plan.changed:
+                apply_absent(plan)
+    clear_given(config, definition)
 
 
 def forget(config: Config, name: str) -> None:

@@ -7,15 +7,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .._host.files import make_directory, read_json, remove_file, write_json
+from .._host.pmem import Namespace
 from .argv_check import check_argv
 from .config import Config
 from .definition import Definition, parse_definition
+from .device_names import known_namespaces, lasting_name
 from .errors import HostmemError, NotDefined, Refused
 from .layout import layout
+from .memory_block import MemoryBlock
 from .paths import GuestPaths, guest_paths
 
 SCHEMA = 1
@@ -105,7 +109,17 @@ def define(config: Config, wanted: StoredGuest, carried: bool, check: bool) -> d
 
 
 def _refuse_renaming(present: StoredGuest, wanted: StoredGuest) -> None:
-    old, new = _lasting_places(present), _lasting_places(wanted)
+    known = known_namespaces() if any(block.on_device for block in present.definition.blocks) else []
+
+    def places(guest: StoredGuest) -> dict[str, str]:
+        """Where the blocks lie that have a file or device; a stop takes back what it finds in the definition then."""
+        return {
+            placed.block.id: placed.path or _part(placed.block, known)
+            for placed in layout(guest.definition)
+            if placed.path or placed.block.on_device
+        }
+
+    old, new = places(present), places(wanted)
     for name, path in old.items():
         if new.get(name) != path:
             raise Refused(
@@ -115,13 +129,9 @@ def _refuse_renaming(present: StoredGuest, wanted: StoredGuest) -> None:
             )
 
 
-def _lasting_places(guest: StoredGuest) -> dict[str, str]:
-    """Where the blocks lie that have a file or device; a stop takes back what it finds in the definition then."""
-    return {
-        placed.block.id: placed.path or f"{placed.block.device}+{placed.block.offset or 0:#x}"
-        for placed in layout(guest.definition)
-        if placed.path or placed.block.device
-    }
+def _part(block: MemoryBlock, known: Sequence[Namespace]) -> str:
+    """The part of a device, the same by whatever name."""
+    return f"{lasting_name(block.device or block.namespace, known)}+{block.offset or 0:#x}"
 
 
 def undefine(config: Config, name: str, carried: bool, check: bool) -> dict[str, Any]:

@@ -6,16 +6,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from .service_manager import still_at_work
 from .sysfs import number, number_in, text_in
 
 DEVICES = "/sys/bus/dax/devices"
 _PIECE = 64 << 20
+_THREADS = 4  # one cannot write as fast as a module of persistent memory can
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,16 @@ def dax_device(path: str, root: str = DEVICES) -> DaxDevice | None:
         return DaxDevice(path, size, align, node, _uuid(directory))
     except OSError:
         return None
+
+
+def device_paths(root: str = DEVICES) -> dict[str, str]:
+    """Paths of the devices that can be mapped, by their UUIDs, and by themselves."""
+    try:
+        names = os.listdir(root)
+    except OSError:
+        return {}
+    found = [device for device in (dax_device(f"/dev/{name}", root) for name in names) if device]
+    return {**{item.path: item.path for item in found}, **{item.uuid: item.path for item in found if item.uuid}}
 
 
 def _uuid(directory: str) -> str:
@@ -99,15 +113,20 @@ def holds_data(path: str, offset: int, size: int) -> bool:
 
 
 def clear(path: str, offset: int, size: int) -> None:
-    """Write zeros over a part of the device; bytes, multiples of its alignment. write(2) is not possible on it.
+    """Write zeros over a part of the device; bytes, multiples of its alignment. write(2) is not possible on it, nor is msync(2).
 
     :raises OSError: it cannot be opened or mapped.
     """
-    zeros = bytes(_PIECE)
-    with _mapped(path, offset, size) as mapping:
-        for start in range(0, size, _PIECE):
-            length = min(_PIECE, size - start)
-            mapping[start : start + length] = zeros[:length]  # msync(2) is not possible, and not needed
+    with _mapped(path, offset, size) as mapping, ThreadPoolExecutor(_THREADS) as pool:
+        first = ctypes.c_char.from_buffer(mapping)
+        address = ctypes.addressof(first)
+        lengths = {start: min(_PIECE, size - start) for start in range(0, size, _PIECE)}
+        try:
+            # Another thread runs meanwhile: ctypes lets go of Python's lock.
+            for _done in pool.map(lambda start: ctypes.memset(address + start, 0, lengths[start]), lengths):
+                still_at_work()
+        finally:
+            del first  # the mapping cannot be closed while something refers to it
 
 
 @contextmanager

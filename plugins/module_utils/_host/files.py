@@ -12,6 +12,8 @@ import os
 import stat
 from typing import Any
 
+from .service_manager import still_at_work
+
 
 def open_directory(path: str) -> int:
     """A descriptor of an absolute directory path, no component below the first untrusted one being a symbolic link.
@@ -70,6 +72,7 @@ def overwrite(descriptor: int) -> None:
         position, end = start, os.lseek(descriptor, start, os.SEEK_HOLE)
         while position < end:
             position += os.pwrite(descriptor, zeros[: end - position], position)
+            still_at_work()
     os.fdatasync(descriptor)
 
 
