@@ -18,8 +18,11 @@ from .config import DEFAULT_PATH, Config, load_config
 from .definition import NAME
 from .errors import HostmemError
 from .live_update import UpdateOptions
+from .restore import RestoreOptions
+from .save import SaveOptions
 from .store import guest_names
 from .unit import LINES, run_line
+from .update_methods import AUTO, METHODS
 from .version import VERSION
 
 SCHEMA = 1
@@ -41,6 +44,9 @@ def parser() -> argparse.ArgumentParser:
         ("undefine", "forget guests that do not run"),
         ("start", "start guests"),
         ("stop", "power guests down"),
+        ("save", "keep running guests with their memory in its place, and end their QEMUs"),
+        ("restore", "start saved guests where they were"),
+        ("discard", "give saved guests up"),
         ("update", "move running guests into the installed QEMU"),
         ("recover", "finish or roll back what was interrupted"),
         ("info", "what is known of guests (default: all)"),
@@ -48,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
         command = sub.add_parser(verb, help=text)
         command.add_argument("names", nargs="*", metavar="NAME")
         command.add_argument("--all", action="store_true", help="every guest defined on this host")
-        if verb in ("undefine", "start", "stop", "update"):
+        if verb in ("undefine", "start", "stop", "save", "restore", "discard", "update"):
             command.add_argument("--check", action="store_true", help="change nothing, say what would change")
         if verb == "undefine":
             command.add_argument("--assume-stopped", action="store_true", help="with --check: as if they did not run")
@@ -59,12 +65,22 @@ def parser() -> argparse.ArgumentParser:
                 default=STOP_TIMEOUT,
                 help="seconds between ACPI power-down and quit (default: %(default)s)",
             )
+        if verb == "save":
+            command.add_argument("--full", action="store_true", help="copy memory that ends with QEMU into the state")
+        if verb == "restore":
+            command.add_argument("--older", action="store_true", help="also in an older QEMU than the one that saved")
         if verb == "update":
             command.add_argument(
                 "--force", action="store_true", help="also when the guest runs in the installed QEMU already"
             )
             command.add_argument(
                 "--max-pause", type=float, help="seconds a guest may be paused before the update is called off"
+            )
+            command.add_argument(
+                "--method",
+                choices=METHODS,
+                default=AUTO,
+                help="how the guest gets into the new QEMU (default: %(default)s, transfer where possible, else checkpoint)",
             )
             command.add_argument(
                 "--parallel", type=int, default=0, help="live updates at once (default: the host's number)"
@@ -123,19 +139,26 @@ def _run(config: Config, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _lifecycle(config: Config, names: list[str], options: argparse.Namespace) -> list[dict[str, Any]]:
     by_systemd = config.manager == "systemd"
+    start = managed.start_guests if by_systemd else verbs.start_guests
+    stop = managed.stop_guests if by_systemd else verbs.stop_guests
     if options.verb == "start":
-        start = managed.start_guests if by_systemd else verbs.start_guests
-        return start(config, names, options.check)
+        return start(config, names, options.check, RestoreOptions())
+    if options.verb == "save":
+        wanted = SaveOptions(options.full, options.check)
+        return verbs.save_guests(config, names, wanted, lambda saved: stop(config, saved, 0.0, False))
+    if options.verb == "restore":
+        way = RestoreOptions(options.older, options.check)
+        return verbs.restore_guests(config, names, way, lambda saved: start(config, saved, False, way))
+    if options.verb == "discard":
+        return verbs.discard_guests(config, names, options.check)
     if options.verb == "stop":
-        if by_systemd:
-            return managed.stop_guests(config, names, options.timeout, options.check)
-        return verbs.stop_guests(config, names, options.timeout, options.check)
+        return stop(config, names, options.timeout, options.check)
     return _update(config, names, options)
 
 
 def _update(config: Config, names: list[str], options: argparse.Namespace) -> list[dict[str, Any]]:
     """All guests means all that run: the others start in the installed QEMU anyway."""
-    wanted = UpdateOptions(options.force, options.check, options.max_pause, options.parallel)
+    wanted = UpdateOptions(options.force, options.check, options.max_pause, options.parallel, options.method)
     update = managed.update_guests if config.manager == "systemd" and not options.check else verbs.update_guests
     if not options.all:
         return update(config, names, wanted)

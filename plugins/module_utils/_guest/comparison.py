@@ -9,6 +9,7 @@ QEMU checks little of this: it would fail while the guest is paused, or lose dat
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,10 +39,11 @@ class Comparison:
     ram_blocks: list[dict[str, Any]]
 
 
-async def compare(old: Side, live: dict[str, Any], new: Side) -> Comparison:
+async def compare(old: Side, live: dict[str, Any], new: Side, stays: Callable[[str], bool]) -> Comparison:
     """Hold both QEMUs against each other.
 
     :param live: the old QEMU's inventory, taken during this update.
+    :param stays: whether the RAMBlock of this name must lie in the very same file.
     """
     new_inventory = await inventory(new.qmp)
     old_blocks, new_blocks = await ram_blocks(old.qmp), await ram_blocks(new.qmp)
@@ -49,8 +51,8 @@ async def compare(old: Side, live: dict[str, Any], new: Side) -> Comparison:
     new_files = mapped_files(new.process.pid, new_blocks)
     found = (
         differences(live, new_inventory)
-        + _file_differences(old_files, new_files)
-        + _queue_differences(await _queue_sizes(old.qmp), await _queue_sizes(new.qmp))
+        + _file_differences({name: file for name, file in old_files.items() if stays(name)}, new_files)
+        + queue_differences(await queue_sizes(old.qmp), await queue_sizes(new.qmp))
     )
     blocks = [
         {**{key: value for key, value in block.items() if key != "address"}, "file": new_files[block["name"]]}
@@ -60,7 +62,7 @@ async def compare(old: Side, live: dict[str, Any], new: Side) -> Comparison:
 
 
 def _file_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Every block must lie in the very same file: the same device and inode in both processes."""
+    """Each block must lie in the very same file: the same device and inode in both processes."""
     return [
         f"RAMBlock {name} lies in {_file_name(old[name])} in the running guest, in {_file_name(new.get(name))} otherwise"
         for name in sorted(old)
@@ -76,7 +78,7 @@ def _file_name(mapped: dict[str, Any] | None) -> str:
     return f"{mapped['path']} (inode {mapped['inode']})" if mapped else "anonymous memory"
 
 
-def _queue_differences(running: dict[str, int], other: dict[str, int]) -> list[str]:
+def queue_differences(running: dict[str, int], other: dict[str, int]) -> list[str]:
     """A virtio queue that is larger than the new QEMU's cannot be loaded.
 
     Debian's QEMU 10.0.13 gives every queue 1024 entries; QEMU 11.1 refuses them in load ("vring.num 1024 exceeds
@@ -89,7 +91,8 @@ def _queue_differences(running: dict[str, int], other: dict[str, int]) -> list[s
     ]
 
 
-async def _queue_sizes(qmp: Qmp) -> dict[str, int]:
+async def queue_sizes(qmp: Qmp) -> dict[str, int]:
+    """Entries of the first virtio queue of each device, by its QOM path."""
     sizes = {}
     try:
         devices = await qmp.execute("x-query-virtio")

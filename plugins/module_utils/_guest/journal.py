@@ -28,6 +28,11 @@ UPDATE_STEPS = (STARTING, STARTED, MIGRATING, INCOMING, HANDOVER, CONTINUED)
 COLD_STARTING = "cold-starting"
 COLD_VERIFIED = "cold-verified"
 
+# The steps of a save, and of a restore. From RESTORED on the guest may have run.
+SAVING = "saving"
+RESTORING = "restoring"
+RESTORED = "restored"
+
 # Seconds in which the program that wrote a step comes to the next one or takes the step back: its own time limits together.
 # What takes longer hangs. The longest pause allowed is added, since the guest is paused from INCOMING on.
 _WITHIN = {
@@ -39,6 +44,9 @@ _WITHIN = {
     CONTINUED: 60.0,
     COLD_STARTING: 200.0,
     COLD_VERIFIED: 30.0,
+    SAVING: 60.0,
+    RESTORING: 60.0,
+    RESTORED: 30.0,
 }
 
 

@@ -37,6 +37,9 @@ from .qemu_binary import probe
 from .qemu_process import QemuProcess, fill_placeholders, launch, with_images
 from .qmp import Qmp, connect
 from .recovery import settled
+from .restore import RestoreOptions, restore_locked, saved
+from .running_mark import mark_running, unmark_running
+from .saved_guest import refuse_start_anew
 from .started import verify_memory, wait_for_qmp
 from .store import StoredGuest, load_guest
 
@@ -44,8 +47,8 @@ START_TIMEOUT = 120.0
 VERB_WAIT = 60.0
 
 
-async def start(config: Config, name: str) -> dict[str, Any]:
-    """Start a guest anew, unless a QEMU carries it already. What needs root has been prepared before.
+async def start(config: Config, name: str, options: RestoreOptions) -> dict[str, Any]:
+    """Start a guest, unless a QEMU carries it already: a saved one is restored. What needs root has been prepared before.
 
     :raises HostmemError: it does not run then, and nothing of the attempt is left.
     """
@@ -55,6 +58,10 @@ async def start(config: Config, name: str) -> dict[str, Any]:
         living = await settled(paths)
         if living:
             return {"changed": False, "generation": living[-1].number, "pid": living[-1].alive.pid}
+        manifest = saved(paths)
+        if manifest is not None:
+            return await restore_locked(config, paths, manifest, options)
+        refuse_start_anew(paths, guest.definition)
         return await _cold_start(config, paths, guest)
 
 
@@ -97,6 +104,7 @@ async def _cold_start(config: Config, paths: GuestPaths, guest: StoredGuest) -> 
         journal.write(COLD_VERIFIED, generation=number)
         await qmp.execute("cont")
         make_current(paths, Generation(generation, qemu.process, {}))
+        mark_running(paths, number)
         journal.clear()
         await qmp.close()
     except BaseException:
@@ -105,7 +113,7 @@ async def _cold_start(config: Config, paths: GuestPaths, guest: StoredGuest) -> 
     log_record(
         f"Guest {paths.name} started in QEMU {binary.version_text}", guest=paths.name, generation=number, event="start"
     )
-    return {"changed": True, "generation": number, "pid": qemu.process.pid, "qemu": binary.as_dict()}
+    return {"changed": True, "how": "started", "generation": number, "pid": qemu.process.pid, "qemu": binary.as_dict()}
 
 
 def _launch(paths: GuestPaths, definition: Definition, number: int, argv: list[str], lock: int) -> QemuProcess:
@@ -144,6 +152,7 @@ async def stop(config: Config, name: str, timeout: float) -> dict[str, Any]:
             return {"changed": False, "how": "stopped already"}
         hows = [await _end(paths, generation, timeout) for generation in living]
         forget_all(paths)
+        unmark_running(paths)
         Journal(paths).clear()
     log_record(f"Guest {name} stopped ({hows[-1]})", guest=name, event="stop")
     return {"changed": True, "how": hows[-1]}

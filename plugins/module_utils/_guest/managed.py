@@ -19,14 +19,15 @@ from .generations import qemu_processes
 from .live_update import UpdateOptions
 from .paths import guest_paths
 from .resources import make_directories
+from .restore import RestoreOptions
 from .store import load_guest
 from .systemd import is_active, systemctl
 from .verbs import Result, each, failure, in_order, would, would_start
 
 
-def start_guests(config: Config, names: Sequence[str], check: bool) -> list[Result]:
+def start_guests(config: Config, names: Sequence[str], check: bool, options: RestoreOptions) -> list[Result]:
     """systemctl start of those whose unit is not active."""
-    return _change(config, names, "start", check, lambda name: not is_active(name))
+    return _change(config, names, "start", check, lambda name: not is_active(name), older=options.older)
 
 
 def stop_guests(config: Config, names: Sequence[str], timeout: float, check: bool) -> list[Result]:

@@ -32,6 +32,11 @@ class GenerationPaths:
         return f"{self.directory}/main.sock"
 
     @property
+    def device_state(self) -> str:
+        """The guest's device state, on its way from one QEMU to another."""
+        return f"{self.directory}/device-state"
+
+    @property
     def record(self) -> str:
         """What this QEMU was started with."""
         return f"{self.directory}/generation.json"
@@ -92,6 +97,26 @@ class GuestPaths:
     def followed_disks(self) -> str:
         """Disk images the guest moved to by snapshots; survives a reboot of the host."""
         return f"{self.state}/disks.json"
+
+    @property
+    def running_mark(self) -> str:
+        """Says that the guest runs since some boot of the host; what is left of it after the next boot tells of a power cut."""
+        return f"{self.state}/running.json"
+
+    @property
+    def checkpoint(self) -> str:
+        """Directory of a saved guest's device state and manifest."""
+        return f"{self.state}/checkpoint"
+
+    @property
+    def unfinished_checkpoint(self) -> str:
+        """The same while it is written: nothing counts that lies in it."""
+        return f"{self.state}/checkpoint.new"
+
+    @property
+    def spent_checkpoint(self) -> str:
+        """The same from the moment on in which the guest may run again: it must not be loaded a second time."""
+        return f"{self.state}/checkpoint.spent"
 
     def generation(self, number: int) -> GenerationPaths:
         return GenerationPaths(number, f"{self.run}/gen-{number}", self.log)

@@ -15,11 +15,12 @@ from .._host.unfinished import remove_unfinished
 from .config import Config
 from .errors import HostmemError
 from .generations import Generation, forget_dead, living_generations, make_current
-from .handover import roll_back, roll_forward, set_transfer_mode
-from .journal import COLD_STARTING, COLD_VERIFIED, CONTINUED, HANDOVER, STARTING, Journal
+from .handover import roll_back, roll_forward, set_normal
+from .journal import COLD_STARTING, COLD_VERIFIED, CONTINUED, HANDOVER, RESTORING, STARTING, Journal
 from .locks import VerbLock
 from .paths import GuestPaths, guest_paths
 from .qmp import connect
+from .recovery_checkpoint import concerns_checkpoint, recover_checkpoint
 
 VERB_WAIT = 120.0
 
@@ -43,11 +44,15 @@ async def recover_locked(paths: GuestPaths, living: list[Generation]) -> dict[st
     remove_unfinished(paths.run)
     journal = Journal(paths)
     entry = journal.read()
-    if entry is None and len(living) <= 1:
+    of_checkpoint = concerns_checkpoint(paths, entry, living)
+    if entry is None and len(living) <= 1 and not of_checkpoint:
         return {"changed": False, "outcome": "nothing was interrupted"}
-    if (entry or {}).get("step") in (STARTING, COLD_STARTING):
+    if (entry or {}).get("step") in (STARTING, COLD_STARTING, RESTORING):
         _end_unborn(paths, living)
-    outcome = await _recover(paths, entry or {}, {item.number: item for item in living})
+    if of_checkpoint:
+        outcome = await recover_checkpoint(paths, entry or {}, living)
+    else:
+        outcome = await _recover(paths, entry or {}, {item.number: item for item in living})
     journal.clear()
     forget_dead(paths)
     log_record(
@@ -133,7 +138,7 @@ async def _forward(paths: GuestPaths, old: Generation | None, new: Generation, w
     try:
         if was_running and await qmp.status() != "running":
             await qmp.execute("cont")
-        await set_transfer_mode(qmp, "normal", False)
+        await set_normal(qmp)
     finally:
         await qmp.close()
 

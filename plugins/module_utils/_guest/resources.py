@@ -14,8 +14,11 @@ from typing import Any
 from .._host.cgroups import own_groups
 from .._host.files import make_directory, remove_file
 from .._host.taps import TapError, ensure_tap, is_bridge, remove_tap
+from .backing_devices import hand_over
 from .backing_files import Plan, apply_absent, apply_present, plan_absent, plan_present
 from .backing_limits import Groups, check_limits, slice_groups
+from .backing_state import file_access
+from .checkpoint_store import is_saved
 from .config import Config
 from .definition import Definition, parse_definition
 from .device_names import resolved
@@ -26,6 +29,7 @@ from .layout import layout
 from .nics import taps
 from .nvdimm_files import check_nvdimm, ensure_nvdimm
 from .paths import GuestPaths, guest_paths
+from .saved_guest import copied_blocks, keeps_memory, refuse_start_anew
 from .store import StoredGuest
 
 
@@ -45,6 +49,10 @@ def foresee(config: Config, definition: Definition) -> None:
 
     :raises Refused: as ``prepare`` would.
     """
+    paths = guest_paths(config, definition.name)
+    if is_saved(paths):
+        return
+    refuse_start_anew(paths, definition)
     definition = resolved(definition)
     _plan(config, definition, slice_groups if config.manager == "systemd" else own_groups)
     for nvdimm in definition.nvdimms:
@@ -55,7 +63,9 @@ def foresee(config: Config, definition: Definition) -> None:
 
 
 def prepare(config: Config, guest: StoredGuest) -> None:
-    """Everything a cold start needs. RAM files with mode=create are empty afterwards. For a guest that runs, only its taps.
+    """Everything a start needs. RAM files with mode=create are empty afterwards, but for those of a saved guest.
+
+    For a guest that runs, only its taps.
 
     :raises Refused: with cause and cure; files and taps of other blocks may have been made, which does no harm.
     """
@@ -64,6 +74,10 @@ def prepare(config: Config, guest: StoredGuest) -> None:
     if ensure_running_taps(config, paths):
         return
     definition = resolved(guest.definition)
+    if is_saved(paths):
+        _prepare_saved(config, paths, definition)
+        return
+    refuse_start_anew(paths, guest.definition)
     disown_opened(config, definition)
     clear_left(config, definition)
     plan = _plan(config, definition, own_groups)
@@ -71,6 +85,22 @@ def prepare(config: Config, guest: StoredGuest) -> None:
     for nvdimm in definition.nvdimms:
         ensure_nvdimm(nvdimm, config.user)
     apply_present(plan, config.user)
+    ensure_taps(config, definition)
+
+
+def _prepare_saved(config: Config, paths: GuestPaths, definition: Definition) -> None:
+    """What a reboot has taken from a saved guest: its taps, its devices' owner; and files for memory that comes with its state."""
+    check_limits(definition, own_groups)
+    copied = copied_blocks(paths)
+    blocks = layout(definition)
+    again = [placed for placed in blocks if placed.block.id in copied]
+    give_devices(config, definition)
+    for nvdimm in definition.nvdimms:
+        ensure_nvdimm(nvdimm, config.user)
+    for placed in blocks:
+        if placed.block.device and placed not in again:
+            hand_over(placed.block.device, file_access(config.user))
+    apply_present(plan_present(again, config.user, True, given_devices(config, definition.name)), config.user)
     ensure_taps(config, definition)
 
 
@@ -121,6 +151,8 @@ def release(config: Config, definition: Definition) -> None:
     for name, _bridge in taps(definition):
         with suppress(TapError):  # gone already, or somebody else's by now
             remove_tap(name)
+    if keeps_memory(paths, definition):
+        return
     for placed in layout(definition):
         if placed.block.mode == "create" and not placed.block.on_device:
             plan = plan_absent([placed])

@@ -85,6 +85,12 @@ def guest_names(config: Config) -> list[str]:
     return sorted(name[: -len(".json")] for name in names if name.endswith(".json"))
 
 
+def is_changed(config: Config, wanted: StoredGuest) -> bool:
+    """Whether this is another definition than the one on the host."""
+    present = _load(guest_paths(config, wanted.definition.name))
+    return present is None or present.as_dict() != wanted.as_dict()
+
+
 def define(config: Config, wanted: StoredGuest, carried: bool, check: bool) -> dict[str, Any]:
     """Keep a definition (as root). A running guest goes on with the one it was started with; the new one is pending until its next cold start.
 

@@ -23,6 +23,7 @@ from .live_update import UpdateOptions, update
 from .managed import last_failed, leave_result, take_request
 from .paths import guest_paths
 from .recovery import recover
+from .restore import RestoreOptions
 from .settle import settle
 from .verbs import Result, ensure_guest_taps, failure, hangs, prepare_guest, release_guest
 from .watchdog import Watchdog
@@ -47,8 +48,9 @@ def run_line(config: Config, line: str, name: str, timeout: float) -> Result:
         return _recover(config, name)
     request = take_request(config, name, line)
     options = UpdateOptions(**request.get("options", {})) if line == "update" else UpdateOptions()
+    older = bool(request.get("options", {}).get("older", False))
     works = {
-        "start": lambda: start(config, name),
+        "start": lambda: start(config, name, RestoreOptions(older)),
         "update": lambda: update(config, name, options),
         "stop": lambda: stop(config, name, float(request.get("options", {}).get("timeout", timeout))),
     }

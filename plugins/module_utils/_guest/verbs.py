@@ -10,6 +10,7 @@ import asyncio
 import os
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from .._host.users import run_as
@@ -28,11 +29,15 @@ from .nics import taps
 from .paths import GuestPaths, guest_paths
 from .recovery import recover
 from .resources import ensure_running_taps, foresee, forget, make_directories, prepare, release
-from .store import check_guest, define, load_guest, undefine
+from .restore import RestoreOptions, restore
+from .save import SaveOptions, save
+from .saved_guest import discard, refuse_change
+from .store import check_guest, define, is_changed, load_guest, undefine
 from .watchdog import Watchdog
 
 Result = dict[str, Any]
 Verb = Callable[[str], Awaitable[dict[str, Any]]]
+Several = Callable[[Sequence[str]], list[Result]]
 
 
 def failure(name: str, error: BaseException) -> Result:
@@ -120,6 +125,8 @@ def define_guest(config: Config, data: dict[str, Any], check: bool, assume_stopp
     living = [] if assume_stopped and check else living_generations(paths)
     refuse_shared(config, wanted.definition)
     refuse_volatile(wanted.definition)
+    if is_changed(config, wanted):
+        refuse_change(paths, "its definition is not changed meanwhile")
     result = define(config, wanted, bool(living), check)
     if config.manager == "systemd":
         result["changed"] = ensure_mount_dependencies(wanted.definition, check) or result["changed"]
@@ -148,6 +155,7 @@ def undefine_guest(config: Config, name: str, check: bool, assume_stopped: bool 
         definition = load_guest(paths).definition
     except NotDefined:
         return {"changed": False, "diff": {"before": {}, "after": {}}}
+    refuse_change(paths, "its definition is not removed")
     carried = bool(qemu_processes(paths)) and not (assume_stopped and check)
     if check:
         return undefine(config, name, carried, check)
@@ -180,21 +188,21 @@ def release_guest(config: Config, name: str) -> Result:
     return {"changed": False}
 
 
-def start_guests(config: Config, names: Sequence[str], check: bool) -> list[Result]:
-    """Start those that do not run."""
+def start_guests(config: Config, names: Sequence[str], check: bool, options: RestoreOptions) -> list[Result]:
+    """Start those that do not run; of these, restore the saved ones."""
     if check:
         return each(names, lambda name: would_start(config, name, not qemu_processes(guest_paths(config, name))))
     made = each(names, lambda name: _known(config, name))
     known = [item["guest"] for item in made if item["ok"]]
     with resource_locks(guest_paths(config, name).run for name in known):
-        return in_order(names, [item for item in made if not item["ok"]] + _start(config, known))
+        return in_order(names, [item for item in made if not item["ok"]] + _start(config, known, options))
 
 
-def _start(config: Config, names: Sequence[str]) -> list[Result]:
+def _start(config: Config, names: Sequence[str], options: RestoreOptions) -> list[Result]:
     prepared = each(names, lambda name: prepare_guest(config, name))
     ready = [item["guest"] for item in prepared if item["ok"]]
     results = [item for item in prepared if not item["ok"]]
-    started = guarded(config, ready, lambda name: start(config, name))
+    started = guarded(config, ready, lambda name: start(config, name, options))
     for item in started:
         if not item["ok"]:
             each([item["guest"]], lambda name: release_guest(config, name))
@@ -222,6 +230,50 @@ def _stop(config: Config, names: Sequence[str], timeout: float) -> list[Result]:
         if item["ok"]:
             each([item["guest"]], lambda name: release_guest(config, name))
     return in_order(names, [item for item in known if not item["ok"]] + absent + stopped)
+
+
+def save_guests(config: Config, names: Sequence[str], options: SaveOptions, stop_all: Several) -> list[Result]:
+    """Save those that run, and end their QEMUs.
+
+    :param stop_all: ends the QEMUs of guests as the host's manager does it.
+    """
+    known = each(names, lambda name: _known(config, name))
+    ready = [item["guest"] for item in known if item["ok"]]
+    work = as_user if options.check else guarded
+    results = work(config, ready, lambda name: save(config, name, options))
+    done = [item["guest"] for item in results if item["ok"] and not options.check]
+    # Whoever stops a saved guest's QEMU does not ask the guest: it is paused for good.
+    failed = {item["guest"]: item for item in (stop_all(done) if done else []) if not item["ok"]}
+    results = [failed.get(item["guest"], item) for item in results]
+    return in_order(names, [item for item in known if not item["ok"]] + results)
+
+
+def restore_guests(config: Config, names: Sequence[str], options: RestoreOptions, start_all: Several) -> list[Result]:
+    """Start those that are saved; others are an error.
+
+    :param start_all: starts guests as the host's manager does it.
+    """
+    checked = replace(options, check=True)
+    known = each(names, lambda name: {"changed": bool(load_guest(guest_paths(config, name)))})
+    ready = [item["guest"] for item in known if item["ok"]]
+    results = as_user(config, ready, lambda name: restore(config, name, checked))
+    wanted = [item["guest"] for item in results if item["ok"] and item["changed"] and not options.check]
+    results = [item for item in results if item["guest"] not in wanted] + (start_all(wanted) if wanted else [])
+    return in_order(names, [item for item in known if not item["ok"]] + results)
+
+
+def discard_guests(config: Config, names: Sequence[str], check: bool) -> list[Result]:
+    """Give saved guests up, and drop their memory as after a stop."""
+    known = each(names, lambda name: {"changed": bool(load_guest(guest_paths(config, name)))})
+    ready = [item["guest"] for item in known if item["ok"]]
+    with resource_locks(guest_paths(config, name).run for name in ready):
+        results = as_user(config, ready, lambda name: discard(config, name, check))
+        gone = [item["guest"] for item in results if item["ok"] and item["changed"] and not check]
+        failed = {
+            item["guest"]: item for item in each(gone, lambda name: release_guest(config, name)) if not item["ok"]
+        }
+    results = [failed.get(item["guest"], item) for item in results]
+    return in_order(names, [item for item in known if not item["ok"]] + results)
 
 
 def update_guests(config: Config, names: Sequence[str], options: UpdateOptions) -> list[Result]:

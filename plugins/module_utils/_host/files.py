@@ -145,6 +145,25 @@ def read_json(path: str) -> Any | None:
         return None
 
 
+def read_plain(path: str, limit: int = 16 << 20) -> bytes:
+    """The content of a plain file in a directory that others may write to: no link is followed, no pipe waited for.
+
+    :raises FileNotFoundError: there is none.
+    :raises ValueError: it is something else, or longer than ``limit`` bytes.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ValueError(f"{path} is a symbolic link") from error
+        raise
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > limit:
+            raise ValueError(f"{path} is not a plain file of at most {limit} bytes")
+        return file.read(limit)
+
+
 def remove_file(path: str) -> bool:
     """Remove a file; True when it was there."""
     try:

@@ -1,0 +1,155 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whether a saved guest may be restored from what is here now. QEMU itself loads almost anything, and some of it without an error."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from .._host.boot_id import boot_id
+from .._host.durable import sha256_of
+from .._host.processes import processes_mapping_file, processes_mapping_part
+from . import checkpoint_store
+from .comparison import queue_differences, queue_sizes
+from .definition import Definition
+from .errors import Refused
+from .inventory import differences
+from .layout import PlacedBlock, layout
+from .manifest import Manifest, SavedBlock, definition_digest, layout_digest
+from .paths import GuestPaths
+from .qemu_binary import QemuBinary
+from .qmp import Qmp
+from .saved_memory import memory_identity
+
+_GIVE_UP = "or give the saved guest up and start it anew: hostmem discard"
+
+
+def refuse_unsuitable(
+    paths: GuestPaths, manifest: Manifest, stored: Definition, definition: Definition, binary: QemuBinary, older: bool
+) -> None:
+    """Hold a checkpoint against the host before a QEMU is started.
+
+    :param stored: the definition on the host; ``definition``: the one that the guest ran with.
+    :param older: the installed QEMU may be older than the one that saved.
+    :raises Refused: with everything that does not fit.
+    """
+    problems = [
+        *_definition_problems(paths, manifest, stored, definition),
+        *_qemu_problems(manifest, definition, binary, older),
+        *_state_problems(paths, manifest),
+        *_memory_problems(manifest, definition),
+        *_image_problems(manifest),
+    ]
+    if problems:
+        raise _refusal(paths, problems)
+
+
+async def refuse_unlike(paths: GuestPaths, manifest: Manifest, now: dict[str, Any], qmp: Qmp) -> None:
+    """Hold the QEMU that is to load the state against the one that saved it.
+
+    :raises Refused: with everything that differs.
+    """
+    problems = differences(_nameless(manifest.inventory), _nameless(now))
+    problems += queue_differences(manifest.queue_sizes, await queue_sizes(qmp))
+    if problems:
+        raise _refusal(paths, problems)
+
+
+def _refusal(paths: GuestPaths, problems: list[str]) -> Refused:
+    return Refused(
+        f"Guest {paths.name} is saved, but does not fit what is here now: {'; '.join(problems)}.",
+        cause="Its memory or its devices would be wrong, and QEMU would not say so.",
+        cure=f"Bring back what it was saved with, {_GIVE_UP} {paths.name}",
+    )
+
+
+def _nameless(whole: dict[str, Any]) -> dict[str, Any]:
+    """An inventory without what a reboot changes: images have no device numbers, only paths. I/O limits are carried over."""
+    disks = {key: [{**image, "identity": None} for image in chain] for key, chain in whole["disks"].items()}
+    return {**whole, "disks": disks, "io_limits": {}}
+
+
+def _definition_problems(
+    paths: GuestPaths, manifest: Manifest, stored: Definition, definition: Definition
+) -> Iterator[str]:
+    if manifest.guest != paths.name:
+        yield f"the checkpoint is of guest {manifest.guest}"
+    if manifest.defined != definition_digest(stored):
+        changed = sorted(_changed_keys(definition.as_dict(), stored.as_dict()))
+        yield f"the definition was changed since ({', '.join(changed) or 'and back to what the guest ran with'})"
+    if manifest.layout != layout_digest(stored):
+        yield "the definition has other memory, NVDIMMs or NICs now"
+
+
+def _changed_keys(one: dict[str, Any], other: dict[str, Any]) -> set[str]:
+    return {key for key in {*one, *other} if one.get(key) != other.get(key)}
+
+
+def _qemu_problems(manifest: Manifest, definition: Definition, binary: QemuBinary, older: bool) -> Iterator[str]:
+    saved_by = tuple(int(part) for part in manifest.qemu["version"].split("."))
+    if binary.version < saved_by and not older:
+        yield f"QEMU {binary.version_text} at {binary.path} is older than {manifest.qemu['version']}, which saved it"
+    if definition.machine not in binary.machines:
+        yield f"QEMU {binary.version_text} has no machine type {definition.machine}"
+
+
+def _state_problems(paths: GuestPaths, manifest: Manifest) -> Iterator[str]:
+    path = checkpoint_store.state_path(paths.checkpoint)
+    try:
+        size, digest = sha256_of(path)
+    except OSError as error:
+        yield f"the state cannot be read ({error})"
+        return
+    if size != manifest.state_size:
+        yield f"{path} has {size} bytes instead of {manifest.state_size}"
+    elif digest != manifest.state_sha256:
+        yield f"{path} is damaged: it does not have the digest it was written with"
+    for mark in checkpoint_store.missing_marks(manifest):
+        yield f"{os.path.dirname(mark)} has no mark of this checkpoint: the guest has run since, or it is other memory"
+
+
+def _memory_problems(manifest: Manifest, definition: Definition) -> Iterator[str]:
+    placed = {item.block.id: item for item in layout(definition)}
+    for block in manifest.blocks:
+        if not block.copied:
+            yield from _block_problems(manifest, block, placed[block.id])
+
+
+def _block_problems(manifest: Manifest, block: SavedBlock, placed: PlacedBlock) -> Iterator[str]:
+    try:
+        now = memory_identity(placed)
+        users = _users(placed)
+    except OSError as error:
+        lost = (
+            ", and its content with the reboot since"
+            if "in boot" in str(block.identity) and manifest.boot_id != boot_id()
+            else ""
+        )
+        yield f"the memory of block {block.id} is gone{lost} ({error})"
+        return
+    for key, then in block.identity.items():
+        if now.get(key) != then:
+            yield f"{placed.place} is not the memory of block {block.id}: its {key} is {now.get(key)}, not {then}"
+    if users:
+        yield f"{placed.place} is mapped by process {', '.join(map(str, users))}"
+
+
+def _users(placed: PlacedBlock) -> list[int]:
+    if placed.path:
+        return processes_mapping_file(placed.path)
+    return processes_mapping_part(placed.block.device, placed.block.offset or 0, placed.block.size)
+
+
+def _image_problems(manifest: Manifest) -> Iterator[str]:
+    for path, then in sorted(manifest.images.items()):
+        try:
+            found = os.stat(path)
+        except OSError as error:
+            yield f"disk image {path} is gone ({error.strerror})"
+            continue
+        if [found.st_size, found.st_mtime_ns] != then:
+            yield f"disk image {path} was written since"

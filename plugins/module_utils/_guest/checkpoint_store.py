@@ -1,0 +1,176 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where a saved guest's device state lies, and how it comes to count, and to count no more. What a power cut leaves is one of these:
+
+``checkpoint.new``    being written; counts for nothing.
+``checkpoint``        the guest is saved. By a rename it becomes so, and by a rename it ceases to be.
+``checkpoint.spent``  the guest may have run again since: this state is older than its memory and must never be loaded.
+
+A mark of the checkpoint's token lies beside the memory that stayed in place. It goes before the guest runs again, so that a copy
+of the state which somebody puts back later fits no memory any more.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+
+from .._host.durable import remove_durably, rename_durably, sync_directory, write_durably
+from .._host.files import read_plain
+from .definition import Definition
+from .errors import HostmemError, Refused
+from .layout import layout
+from .manifest import Manifest, parse_manifest
+from .paths import GuestPaths
+
+STATE = "state"
+_MANIFEST = "manifest"
+_MARK = "hostmem_checkpoint."
+
+
+def is_saved(paths: GuestPaths) -> bool:
+    """Whether a checkpoint counts; nothing is read of it."""
+    return os.path.isdir(paths.checkpoint)
+
+
+def is_spent(paths: GuestPaths) -> bool:
+    """Whether a guest was being restored when its host, or its QEMU, went down."""
+    return os.path.isdir(paths.spent_checkpoint)
+
+
+def state_path(directory: str) -> str:
+    """QEMU's state in a checkpoint's directory."""
+    return f"{directory}/{STATE}"
+
+
+def begin(paths: GuestPaths) -> str:
+    """An empty directory for a checkpoint that is to be written."""
+    shutil.rmtree(paths.unfinished_checkpoint, ignore_errors=True)
+    os.mkdir(paths.unfinished_checkpoint, 0o700)
+    return paths.unfinished_checkpoint
+
+
+def abandon(paths: GuestPaths) -> None:
+    """Remove what was written of a checkpoint that will not count."""
+    shutil.rmtree(paths.unfinished_checkpoint, ignore_errors=True)
+
+
+def commit(paths: GuestPaths, manifest: Manifest) -> None:
+    """From here on the guest is saved; its state is on the device already.
+
+    :raises OSError: it is not.
+    """
+    directory = paths.unfinished_checkpoint
+    write_durably(f"{directory}/{_MANIFEST}", manifest.to_bytes())
+    sync_directory(directory)
+    _make_marks(manifest)
+    rename_durably(directory, paths.checkpoint)
+
+
+def load(paths: GuestPaths) -> Manifest | None:
+    """The manifest of a saved guest; None when it is not saved.
+
+    :raises Refused: something is saved which cannot be restored.
+    """
+    try:
+        return parse_manifest(read_plain(f"{paths.checkpoint}/{_MANIFEST}"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if not is_saved(paths):
+            return None
+        raise _damaged(paths, str(error)) from error
+    except (OSError, ValueError, TypeError, HostmemError) as error:
+        raise _damaged(paths, getattr(error, "cause", "") or str(error)) from error
+
+
+def _damaged(paths: GuestPaths, cause: str) -> Refused:
+    return Refused(
+        f"Guest {paths.name} is saved, but the manifest in {paths.checkpoint} is damaged.",
+        cause=cause,
+        cure=f"Put the file back from a copy, or give the saved guest up and start it anew: hostmem discard {paths.name}",
+    )
+
+
+def refuse_spent(paths: GuestPaths) -> None:
+    """:raises Refused: a restore of the guest was cut off when it may have run already."""
+    if is_spent(paths):
+        raise Refused(
+            f"Guest {paths.name} was being restored when its QEMU or its host went down; it may have run since.",
+            cause="Its state would not fit what its memory has become.",
+            cure=f"Give the saved guest up and start it anew: hostmem discard {paths.name}",
+        )
+
+
+def missing_marks(manifest: Manifest) -> list[str]:
+    """Memory that stayed in place and has lost the mark of this checkpoint."""
+    return [mark for mark in _marks(manifest) if not os.path.exists(mark)]
+
+
+def spend(paths: GuestPaths, manifest: Manifest) -> None:
+    """Right before the guest runs again.
+
+    :raises OSError: it is not known to be spent: the guest must not run.
+    """
+    rename_durably(paths.checkpoint, paths.spent_checkpoint)
+    for mark in _marks(manifest):
+        remove_durably(mark)
+
+
+def unspend(paths: GuestPaths, manifest: Manifest) -> None:
+    """Take ``spend`` back for a guest that did not run."""
+    _make_marks(manifest)
+    rename_durably(paths.spent_checkpoint, paths.checkpoint)
+
+
+def forget_spent(paths: GuestPaths) -> None:
+    """The guest runs, or is given up."""
+    shutil.rmtree(paths.spent_checkpoint, ignore_errors=True)
+
+
+def discard_all(paths: GuestPaths, memory: Iterable[str]) -> bool:
+    """Give a saved guest up, whatever is left of it: first the state, then the marks in these directories. True when there was something."""
+    found = is_saved(paths)
+    if found:  # renamed first: half a checkpoint must not count
+        shutil.rmtree(paths.spent_checkpoint, ignore_errors=True)
+        rename_durably(paths.checkpoint, paths.spent_checkpoint)
+    for directory in (paths.spent_checkpoint, paths.unfinished_checkpoint):
+        if os.path.isdir(directory):
+            found = True
+            shutil.rmtree(directory)
+    for mark in marks_in(paths, memory):
+        remove_durably(mark)
+        found = True
+    return found
+
+
+def marks_in(paths: GuestPaths, memory: Iterable[str]) -> list[str]:
+    """Marks of any checkpoint of this guest in directories of its memory."""
+    found = []
+    for directory in memory:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            names = os.listdir(directory)
+            found += [f"{directory}/{name}" for name in names if name.startswith(f"{_MARK}{paths.name}.")]
+    return sorted(found)
+
+
+def memory_directories(definition: Definition) -> list[str]:
+    """Where the guest's named RAM files lie."""
+    return sorted({placed.block.directory for placed in layout(definition) if placed.path})
+
+
+def _make_marks(manifest: Manifest) -> None:
+    for mark in _marks(manifest):
+        if not os.path.exists(mark):
+            write_durably(mark, b"")
+            sync_directory(os.path.dirname(mark))
+
+
+def _marks(manifest: Manifest) -> Sequence[str]:
+    """One in each directory with memory that stayed in place; a device has no place for one."""
+    places = {
+        os.path.dirname(block.place) for block in manifest.blocks if not block.copied and "inode" in block.identity
+    }
+    return [f"{directory}/{_MARK}{manifest.guest}.{manifest.token}" for directory in sorted(places)]

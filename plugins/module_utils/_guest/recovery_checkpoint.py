@@ -1,0 +1,83 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Finishing, or taking back, a save or a restore that was cut off. What lies on the disk decides, not what the program was about to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import checkpoint_store
+from .errors import HostmemError
+from .generations import Generation, forget_all, make_current
+from .handover import end
+from .journal import RESTORED, RESTORING, SAVING
+from .paths import GuestPaths
+from .qmp import connect
+from .running_mark import mark_running, unmark_running
+from .saving_qemu import back_to_normal, go_on
+
+
+def concerns_checkpoint(paths: GuestPaths, entry: dict[str, Any] | None, living: list[Generation]) -> bool:
+    """Whether a save or restore was cut off. A saved guest has no QEMU: one that lives is left over, or has not run yet."""
+    steps = (SAVING, RESTORING, RESTORED)
+    return bool(living) and (checkpoint_store.is_saved(paths) or (entry or {}).get("step") in steps)
+
+
+async def recover_checkpoint(paths: GuestPaths, entry: dict[str, Any], living: list[Generation]) -> str:
+    """The caller holds the verb lock.
+
+    :raises HostmemError: a QEMU can neither go on nor be ended.
+    """
+    if checkpoint_store.is_saved(paths):
+        for generation in living:
+            await _dismiss(generation)
+        forget_all(paths)
+        unmark_running(paths)
+        return "ended a QEMU of a guest that is saved"
+    was_running = bool(entry.get("was_running", True))
+    if checkpoint_store.is_spent(paths):
+        await _finish_restore(paths, living[-1], was_running)
+        return "finished the restore"
+    await _take_save_back(paths, living[-1], was_running)
+    return "took the save back: the guest goes on"
+
+
+async def _dismiss(generation: Generation) -> None:
+    """By QMP first: systemd takes a QEMU that was killed for a crash, and starts the guest again."""
+    try:
+        qmp = await connect(generation.paths.qmp)
+        await qmp.execute("quit")
+        await qmp.close()
+    except HostmemError:
+        generation.alive.kill()
+    if not generation.alive.wait_gone(10.0) and not await end(generation.alive):
+        raise HostmemError(
+            f"QEMU (process {generation.alive.pid}) cannot be killed.",
+            cause="It is stuck in the kernel.",
+            cure="See dmesg.",
+        )
+
+
+async def _finish_restore(paths: GuestPaths, generation: Generation, was_running: bool) -> None:
+    qmp = await connect(generation.paths.qmp)
+    try:
+        if was_running and await qmp.status() == "paused":
+            await qmp.execute("cont")
+        await back_to_normal(qmp)
+    finally:
+        await qmp.close()
+    make_current(paths, generation)
+    mark_running(paths, generation.number)
+    checkpoint_store.forget_spent(paths)
+
+
+async def _take_save_back(paths: GuestPaths, generation: Generation, was_running: bool) -> None:
+    qmp = await connect(generation.paths.qmp)
+    try:
+        await go_on(qmp, was_running)
+    finally:
+        await qmp.close()
+    make_current(paths, generation)
+    checkpoint_store.abandon(paths)

@@ -1,0 +1,267 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Saving a guest by cpr-reboot (QEMU >= 8.2): its device state goes to a file, its memory stays where it is, its QEMU is not needed any more.
+
+Until the checkpoint is complete and on its device the guest can go on in its QEMU, and does so after any failure; from then on
+it must not, as its memory would leave the state behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from .._host.boot_id import boot_id
+from .._host.durable import sha256_of, sync_directory, sync_file
+from .._host.filesystems import file_system, free_space
+from .._host.journald import log_record
+from .._host.write_rate import write_rate
+from . import checkpoint_store
+from .comparison import queue_sizes
+from .config import Config
+from .disks import remember_images
+from .errors import HostmemError, Refused, refuse
+from .generations import Generation, living_generations
+from .journal import SAVING, Journal
+from .locks import VerbLock
+from .manifest import Manifest, definition_digest, layout_digest
+from .paths import GuestPaths, guest_paths
+from .preflight import Preflight, examine
+from .qmp import Qmp, connect, is_migration_over
+from .recovery import recover_locked, settled
+from .saved_memory import MemoryPlan, plan_memory, saved_blocks
+from .saving_qemu import go_on, prepare_to_save, reboot_blockers
+from .sizes import format_size
+from .store import load_guest
+
+VERB_WAIT = 120.0
+FIRST_VERSION = (8, 2, 0)
+# Seconds for what does not grow with the memory; the rest is reckoned from what has to be copied.
+_TIMEOUT = 60.0
+_SLOWEST = 8 << 20  # bytes per second
+_DEVICES = 16 << 20  # bytes of state, more than the devices of any guest seen (0.3 MiB)
+
+
+@dataclass(frozen=True)
+class SaveOptions:
+    """``full``: memory that ends with QEMU is copied into the state."""
+
+    full: bool = False
+    check: bool = False
+
+
+async def save(config: Config, name: str, options: SaveOptions) -> dict[str, Any]:
+    """Save a running guest. Its QEMU still exists afterwards, paused for good: the caller ends it.
+
+    :raises Refused: it cannot be done; the guest was not paused.
+    :raises HostmemError: it failed; the guest runs on.
+    """
+    paths = guest_paths(config, name)
+    with VerbLock(paths, VERB_WAIT):
+        living = await settled(paths)
+        if not living:
+            return _saved_already(paths)
+        qmp = await connect(living[0].paths.qmp)
+        try:
+            return await _save(config, paths, living[0], qmp, options)
+        except Exception as error:
+            if Journal(paths).read() is not None:
+                outcome = await recover_locked(paths, living_generations(paths))
+                if isinstance(error, HostmemError):
+                    error.cause = f"{error.cause} Recovery: {outcome['outcome']}.".strip()
+            raise
+        finally:
+            await qmp.close()
+
+
+def _saved_already(paths: GuestPaths) -> dict[str, Any]:
+    manifest = checkpoint_store.load(paths)
+    if manifest is None:
+        raise Refused(f"Guest {paths.name} does not run.", cure="Start it first.")
+    return {"changed": False, "how": "saved already", "saved": saved_facts(manifest)}
+
+
+def saved_facts(manifest: Manifest) -> dict[str, Any]:
+    """A checkpoint as results show it; ``at`` in UTC, sizes in bytes."""
+    return {
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(manifest.saved_at)),
+        "generation": manifest.generation,
+        "qemu": manifest.qemu,
+        "state_bytes": manifest.state_size,
+        "copied_bytes": manifest.copied_bytes,
+        "in_place_bytes": manifest.in_place_bytes,
+        "was_running": manifest.was_running,
+    }
+
+
+async def _save(config: Config, paths: GuestPaths, old: Generation, qmp: Qmp, options: SaveOptions) -> dict[str, Any]:
+    began = time.monotonic()
+    found = await examine(old, qmp)
+    plan = plan_memory(found.definition, old.record["ram_blocks"])
+    state_bytes = _DEVICES + plan.copied_bytes + _auxiliary_bytes(found, plan)
+    rate = write_rate(paths.state) if plan.why else 0.0
+    for blocker in _blockers(config, paths, found, plan, state_bytes, rate, options.full):
+        found.blockers.append(blocker)
+    for reason in await reboot_blockers(qmp):
+        found.block("QEMU refuses to save this guest.", reason, "Remove the device, or power the guest down.")
+    refuse(found.blockers)
+    seconds = round(plan.copied_bytes / rate, 1) if rate else 0.0
+    if options.check:
+        sizes = {"copied_bytes": plan.copied_bytes, "in_place_bytes": plan.in_place_bytes}
+        return {"changed": True, "would": {**sizes, "seconds": seconds}}
+    manifest = await _Save(paths, found, plan, qmp).run()
+    log_record(f"Guest {paths.name} saved", guest=paths.name, generation=old.number, event="save")
+    return {
+        "changed": True,
+        "how": "saved",
+        "saved": saved_facts(manifest),
+        "seconds": round(time.monotonic() - began, 3),
+    }
+
+
+def _auxiliary_bytes(found: Preflight, plan: MemoryPlan) -> int:
+    """Video memory and ROMs: always in the state."""
+    own = {placed.block.id for placed in plan.blocks} | {nvdimm.id for nvdimm in found.definition.nvdimms}
+    return sum(size for name, size in found.live["ram_blocks"].items() if name not in own)
+
+
+def _blockers(
+    config: Config, paths: GuestPaths, found: Preflight, plan: MemoryPlan, state_bytes: int, rate: float, full: bool
+) -> Iterator[Refused]:
+    name = found.definition.name
+    if found.running_version < FIRST_VERSION:
+        version = ".".join(map(str, found.running_version))
+        yield Refused(f"QEMU {version} knows no cpr-reboot.", "It came with QEMU 8.2.", "Power the guest down instead.")
+    if plan.why and not full:
+        seconds = f"{plan.copied_bytes / rate:.0f} s"
+        for identifier, reason in plan.why.items():
+            yield Refused(
+                f"Memory block {identifier} of guest {name} does not outlive its QEMU.",
+                f"{reason[:1].upper()}{reason[1:]}.",
+                f"Save it in full: {format_size(plan.copied_bytes)} would be written, about {seconds} in which the guest stands still.",
+            )
+    free = free_space(paths.state)
+    if free < state_bytes:
+        yield Refused(
+            f"{paths.state} has {format_size(free)} free, too few for the state of guest {name} ({format_size(state_bytes)} at most).",
+            cure="Make room there.",
+        )
+    yield from _pending(paths, found)
+
+
+def _pending(paths: GuestPaths, found: Preflight) -> Iterator[Refused]:
+    """Before a restore root prepares by the definition on the host."""
+    stored = load_guest(paths).definition
+    if layout_digest(stored) != layout_digest(found.definition):
+        yield Refused(
+            f"The definition of guest {found.definition.name} has been changed in its memory, NVDIMMs or NICs since the guest's start.",
+            "What is made for a saved guest when it comes back is what the definition says.",
+            "Define the guest as it runs, or restart it.",
+        )
+
+
+class _Save:
+    """One attempt."""
+
+    def __init__(self, paths: GuestPaths, found: Preflight, plan: MemoryPlan, qmp: Qmp) -> None:
+        self._paths = paths
+        self._found = found
+        self._old = found.generation
+        self._plan = plan
+        self._qmp = qmp
+        self._was_running = found.status == "running"
+        self._timeout = _TIMEOUT + plan.copied_bytes / _SLOWEST
+        self._journal = Journal(paths)
+
+    async def run(self) -> Manifest:
+        """:raises HostmemError: the guest runs on."""
+        facts = {"generation": self._old.number, "was_running": self._was_running}
+        self._journal.write(SAVING, **facts, max_pause=self._timeout)
+        try:
+            directory = checkpoint_store.begin(self._paths)
+            queues = await queue_sizes(self._qmp)
+            await self._migrate(checkpoint_store.state_path(directory))
+            manifest = await asyncio.to_thread(self._seal, directory, queues)
+        except BaseException as error:
+            if not checkpoint_store.is_saved(self._paths):
+                await go_on(self._qmp, self._was_running)
+                checkpoint_store.abandon(self._paths)
+                self._journal.clear()
+                log_record(
+                    f"Guest {self._paths.name} not saved: {error}",
+                    4,
+                    guest=self._paths.name,
+                    generation=self._old.number,
+                    event="save-failed",
+                )
+            raise
+        self._journal.clear()
+        return manifest
+
+    async def _migrate(self, state: str) -> None:
+        """The pause begins: QEMU stops the vCPUs before it writes (mode cpr-reboot, docs/devel/migration/CPR.rst)."""
+        await prepare_to_save(self._qmp, self._plan.ignore_shared)
+        await self._qmp.execute("migrate", uri=f"file:{state}")
+        over = await self._qmp.wait_event(is_migration_over, time.monotonic() + self._timeout)
+        if over != "completed" or await self._qmp.status() != "postmigrate":
+            answer = await self._qmp.migration()
+            raise HostmemError(
+                f"QEMU did not save guest {self._paths.name}.",
+                cause=str(answer.get("error-desc") or f"The migration to {state} is {answer.get('status')}."),
+                cure="Look for space and load on the host. The guest runs on.",
+            )
+
+    def _seal(self, directory: str, queues: dict[str, int]) -> Manifest:
+        """Everything to its device, the names last."""
+        state = checkpoint_store.state_path(directory)
+        sync_file(state)
+        for placed in self._plan.blocks:
+            # Nothing to do for memory that is mapped with MAP_SYNC, or that no power cut outlives anyway.
+            if placed.path and placed.block.id not in self._plan.why and not file_system(placed.path).volatile:
+                sync_file(placed.path)
+        size, digest = sha256_of(state)
+        record = self._old.record
+        manifest = Manifest(
+            guest=self._paths.name,
+            token=os.urandom(8).hex(),
+            saved_at=time.time(),
+            boot_id=boot_id(),
+            generation=self._old.number,
+            was_running=self._was_running,
+            qemu={
+                "version": ".".join(str(part) for part in self._found.running_version),
+                "package": self._found.running_package,
+            },
+            definition=record["definition"],
+            defined=definition_digest(load_guest(self._paths).definition),
+            layout=layout_digest(self._found.definition),
+            argv=record["argv"],
+            inventory=self._found.live,
+            queue_sizes=queues,
+            images=image_states(self._found.live["disks"]),
+            blocks=saved_blocks(self._plan),
+            ignore_shared=self._plan.ignore_shared,
+            state_size=size,
+            state_sha256=digest,
+        )
+        remember_images(self._paths, self._found.definition, self._found.images)
+        checkpoint_store.commit(self._paths, manifest)
+        sync_directory(self._paths.state)
+        return manifest
+
+
+def image_states(disks: dict[str, list[dict[str, Any]]]) -> dict[str, list[int]]:
+    """Size and time of the last change (nanoseconds) of the image files that guests write; block devices tell neither."""
+    found = {}
+    for chain in disks.values():
+        for image in chain:
+            state = os.stat(image["path"])
+            if os.path.isfile(image["path"]):
+                found[image["path"]] = [state.st_size, state.st_mtime_ns]
+    return found

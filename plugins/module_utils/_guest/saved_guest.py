@@ -1,0 +1,97 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a saved guest forbids: nothing may start anew in its memory, drop it, or change where it lies, until it is given up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import checkpoint_store
+from .config import Config
+from .definition import Definition, parse_definition
+from .errors import HostmemError, Refused
+from .locks import VerbLock
+from .paths import GuestPaths, guest_paths
+from .recovery import settled
+from .running_mark import refuse_after_power_cut, unmark_running, went_down
+from .store import load_guest
+
+VERB_WAIT = 60.0
+
+
+def keeps_memory(paths: GuestPaths, definition: Definition) -> bool:
+    """Whether the guest's memory has to stay as it is although no QEMU maps it."""
+    return (
+        checkpoint_store.is_saved(paths)
+        or checkpoint_store.is_spent(paths)
+        or bool(checkpoint_store.marks_in(paths, checkpoint_store.memory_directories(definition)))
+        or (definition.on_power_cut == "refuse" and went_down(paths))
+    )
+
+
+def refuse_start_anew(paths: GuestPaths, definition: Definition) -> None:
+    """For a guest that is not saved.
+
+    :raises Refused: its memory is, or may be, that of a guest which was saved or cut off.
+    """
+    checkpoint_store.refuse_spent(paths)
+    marks = checkpoint_store.marks_in(paths, checkpoint_store.memory_directories(definition))
+    if marks:
+        raise Refused(
+            f"The memory of guest {paths.name} is that of a saved guest, but its state is not in {paths.checkpoint}.",
+            cause=f"{marks[0]} says so. A start anew would destroy it.",
+            cure=f"Put the state back from a copy, or give the saved guest up: hostmem discard {paths.name}",
+        )
+    refuse_after_power_cut(paths, definition)
+
+
+def refuse_change(paths: GuestPaths, what: str) -> None:
+    """:raises Refused: the guest is saved, or was being restored."""
+    if checkpoint_store.is_saved(paths) or checkpoint_store.is_spent(paths):
+        raise Refused(
+            f"Guest {paths.name} is saved; {what}.",
+            cause="It could not be restored afterwards.",
+            cure=f"Restore it first (hostmem restore {paths.name}), or give it up (hostmem discard {paths.name}).",
+        )
+
+
+def copied_blocks(paths: GuestPaths) -> set[str]:
+    """Blocks whose content comes with the state, so that their files are made anew.
+
+    :raises Refused: the checkpoint is damaged.
+    """
+    manifest = checkpoint_store.load(paths)
+    return {block.id for block in manifest.blocks if block.copied} if manifest else set()
+
+
+async def discard(config: Config, name: str, check: bool) -> dict[str, Any]:
+    """Give a saved guest up. Its memory is the caller's to drop.
+
+    :raises Refused: the guest runs.
+    """
+    paths = guest_paths(config, name)
+    definition = load_guest(paths).definition
+    directories = _directories(paths, definition)
+    found = keeps_memory(paths, definition) or bool(checkpoint_store.marks_in(paths, directories))
+    if check or not found:
+        return {"changed": found}
+    with VerbLock(paths, VERB_WAIT):
+        if await settled(paths):
+            raise Refused(f"Guest {name} runs.", cause="What runs is not saved.", cure="Stop it, or leave it as it is.")
+        checkpoint_store.discard_all(paths, directories)
+        unmark_running(paths)
+    return {"changed": True}
+
+
+def _directories(paths: GuestPaths, definition: Definition) -> list[str]:
+    """Where marks can lie: by the definition on the host, and by the one that the guest was saved with."""
+    found = set(checkpoint_store.memory_directories(definition))
+    try:
+        manifest = checkpoint_store.load(paths)
+        if manifest:
+            found |= set(checkpoint_store.memory_directories(parse_definition(manifest.definition)))
+    except HostmemError:
+        pass  # it is to go in any case
+    return sorted(found)

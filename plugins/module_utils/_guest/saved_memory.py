@@ -1,0 +1,107 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which of a guest's memory stays in place while the guest is saved, and how it is known again afterwards.
+
+With the capability x-ignore-shared QEMU leaves out of its state what lies in a memory-backend-file with share=on, whether that file
+still has a name or not (migrate_ram_is_ignored() in migration/ram.c, backends/hostmem-file.c; QEMU 8.2 to 11.1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .._host.devdax import dax_device
+from .._host.file_identity import file_identity
+from .._host.files import identity
+from .definition import Definition
+from .layout import PlacedBlock, layout
+from .manifest import SavedBlock
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """``copied`` are identifiers of blocks whose content has to go into the state; ``why`` says it of each."""
+
+    blocks: list[PlacedBlock]
+    why: dict[str, str]
+    ignore_shared: bool
+
+    @property
+    def copied_bytes(self) -> int:
+        return sum(placed.block.size for placed in self.blocks if placed.block.id in self.why)
+
+    @property
+    def in_place_bytes(self) -> int:
+        return sum(placed.block.size for placed in self.blocks if placed.block.id not in self.why)
+
+
+def plan_memory(definition: Definition, ram_blocks: list[dict[str, Any]]) -> MemoryPlan:
+    """Decide for each block.
+
+    :param ram_blocks: of the generation's record: which file each block really lies in.
+    """
+    files = {block["name"]: block["file"] for block in ram_blocks}
+    blocks = layout(definition)
+    why, nameless = {}, []
+    for placed in blocks:
+        reason = _not_lasting(placed, files.get(placed.block.id))
+        if reason:
+            why[placed.block.id] = reason
+            if placed.block.backing != "memfd" and placed.block.mmap == "shared":
+                nameless.append(placed.block.id)
+    if nameless:
+        # QEMU would leave them out as well, and they end with it: so it must leave out nothing.
+        for placed in blocks:
+            why.setdefault(placed.block.id, f"QEMU copies all blocks or leaves out {nameless[0]} too")
+    return MemoryPlan(blocks, why, not nameless)
+
+
+def _not_lasting(placed: PlacedBlock, mapped: Any) -> str:
+    """Why a block ends with its QEMU; empty when it does not."""
+    block = placed.block
+    if block.backing == "memfd":
+        return "it is a memfd, which ends with QEMU"
+    if block.mmap == "private":
+        return "it is mapped private: what the guest wrote is not in the file"
+    if not placed.path and not block.device:
+        return "its file has no name (mode temp), and ends with QEMU"
+    if mapped and (identity(placed.place) or (0, 0))[1] != mapped["inode"]:
+        return f"{placed.place} is not the guest's memory any more; the file it has ends with QEMU"
+    return ""
+
+
+def saved_blocks(plan: MemoryPlan) -> list[SavedBlock]:
+    """The plan as it goes into the manifest, each block that stays with what it is known by.
+
+    :raises OSError: a file cannot be looked at.
+    """
+    return [
+        SavedBlock(
+            placed.block.id,
+            placed.place,
+            placed.block.size,
+            placed.block.id in plan.why,
+            {} if placed.block.id in plan.why else memory_identity(placed),
+        )
+        for placed in plan.blocks
+    ]
+
+
+def memory_identity(placed: PlacedBlock) -> dict[str, Any]:
+    """What a block's file or device is, in words that a reboot does not change.
+
+    :raises OSError: it is not there.
+    """
+    if placed.path:
+        return asdict(file_identity(placed.path))
+    device = dax_device(placed.block.device)
+    if device is None:
+        raise FileNotFoundError(f"{placed.block.device} is no device-DAX device")
+    return {
+        "namespace": device.uuid or device.path,
+        "offset": placed.block.offset or 0,
+        "size": placed.block.size,
+    }

@@ -1,0 +1,62 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a QEMU is told before it saves its guest or loads a saved one, and how it is brought back when it did not save it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from .errors import HostmemError
+from .handover import cancel
+from .qmp import Qmp
+
+# Bytes per second: QEMU's own limit (128 MiB/s) is for networks.
+_BANDWIDTH = 1 << 40
+
+
+async def reboot_blockers(qmp: Qmp) -> list[str]:
+    """QEMU's own blockers for cpr-reboot. They show only while the mode is set, so it is set and put back."""
+    await qmp.execute("migrate-set-parameters", mode="cpr-reboot")
+    try:
+        return [str(reason) for reason in (await qmp.migration()).get("blocked-reasons", [])]
+    finally:
+        await qmp.execute("migrate-set-parameters", mode="normal")
+
+
+async def prepare_to_save(qmp: Qmp, ignore_shared: bool) -> None:
+    """Both sides of a checkpoint need the same capabilities."""
+    await qmp.execute("migrate-set-parameters", mode="cpr-reboot", max_bandwidth=_BANDWIDTH)
+    await _set_capabilities(qmp, ignore_shared, True)
+
+
+async def back_to_normal(qmp: Qmp) -> None:
+    """As a QEMU is that neither saves nor loads."""
+    await qmp.execute("migrate-set-parameters", mode="normal")
+    await _set_capabilities(qmp, False, False)
+
+
+async def _set_capabilities(qmp: Qmp, ignore_shared: bool, events: bool) -> None:
+    wanted = {"x-ignore-shared": ignore_shared, "events": events}
+    await qmp.execute(
+        "migrate-set-capabilities", capabilities=[{"capability": name, "state": on} for name, on in wanted.items()]
+    )
+
+
+async def go_on(qmp: Qmp, was_running: bool) -> None:
+    """Let the guest go on in the QEMU that was to save it; what that has written is worth nothing from here on.
+
+    :raises HostmemError: it does not.
+    """
+    await cancel(qmp)
+    status = await qmp.status()
+    if was_running and status != "running":
+        await qmp.execute("cont")
+        deadline = time.monotonic() + 10.0
+        while (status := await qmp.status()) != "running":
+            if time.monotonic() >= deadline:
+                raise HostmemError(f"QEMU does not let the guest go on: it is {status}.")
+            await asyncio.sleep(0.01)
+    await back_to_normal(qmp)

@@ -1,0 +1,26 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How fast a file system takes data, by trying it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+
+_SAMPLE = 16 << 20
+
+
+def write_rate(directory: str) -> float:
+    """Bytes per second that reach the device, by a sample that leaves nothing behind.
+
+    :raises OSError: the directory cannot be written, or is full.
+    """
+    with tempfile.TemporaryFile(dir=directory) as file:
+        began = time.monotonic()
+        file.write(os.urandom(_SAMPLE))
+        file.flush()
+        os.fsync(file.fileno())
+        return _SAMPLE / max(time.monotonic() - began, 1e-6)
