@@ -2,16 +2,17 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A real Linux guest whose RAM is huge pages comes through live updates."""
+"""A real Linux guest with RAM of huge pages, or with an NVDIMM, comes through live updates."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from support.engine import EngineHost
+from support.engine import EngineHost, wait_until
 from support.linux import NAME, LinuxGuest
 from support.materials import huge_pages
 from support.sound import assert_never_two
@@ -68,3 +69,43 @@ def test_live_updates_on_huge_pages(host: EngineHost) -> None:
         assert WORKED_ON <= found.huge <= os.stat(before.path).st_blocks * 512
     host.one("stop", NAME)
     assert not directory.exists()
+
+
+def namespaces(guest: LinuxGuest) -> list[dict[str, Any]]:
+    """What ndctl in the guest said of its only namespace, at each boot."""
+    return [json.loads(line.removeprefix("PMEM "))[0] for line in guest.lines("PMEM")]
+
+
+def last_record(lines: list[str]) -> int:
+    """The number of the last record that the guest has written to its NVDIMM and read back."""
+    return max(int(line[1:]) for line in lines if re.fullmatch(r"N\d+", line))
+
+
+def test_nvdimm_with_labels(host: EngineHost) -> None:
+    """The guest labels it, writes and checks records on its /dev/pmem0 all the time, and knows it again after a cold start."""
+    file = host.root / "nv0"
+    nvdimm = {"id": "nv0", "path": str(file), "size": "34M", "label_size": "128K"}
+    # Without random numbers from the CPU, ndctl waits seconds for some.
+    guest = LinuxGuest(host, 9, nvdimms=[nvdimm], cpu={"model": "qemu64,rdrand=on", "count": 1})
+    with guest.stream():
+        host.install("11.1")
+        host.one("update", NAME)
+        guest.wait_for_more("N")
+        host.one("update", "--force", NAME)
+    guest.assert_whole()
+    assert_never_two(host, NAME)
+    (made,) = namespaces(guest)
+    assert (made["mode"], made["name"], made["blockdev"]) == ("fsdax", "work", "pmem0")
+    # The end of the file, by UEFI 2.7, 13.19: index block, and a label with the name.
+    labels = file.read_bytes()[-128 << 10 :]
+    assert labels.startswith(b"NAMESPACE_INDEX\0")
+    assert b"work\0" in labels
+    host.one("stop", NAME)
+    before = last_record(guest.lines("N"))
+    host.one("start", NAME)
+    wait_until(lambda: len(guest.lines("ECHO")) == 2, "the guest does not boot again", 120)
+    guest.wait_for_more("N")
+    assert namespaces(guest) == [made, made]
+    assert not guest.lines("NX")
+    again = [line for line in guest.lines("") if line.startswith(("BOOT", "N"))]
+    assert last_record(again[again.index(guest.lines("BOOT")[1]) :][:2]) >= before

@@ -6,7 +6,7 @@
  * machine lost memory, disk writes, connections or time. README.md beside this
  * file describes the console lines and the records on disk.
  *
- *   linux-work [DIRECTORY]    DIRECTORY: a mounted file system to work on
+ *   linux-work DIRECTORY DEVICE    a mounted file system and persistent memory to work on; "": none
  *
  * Each worker is a process of its own; all of them end when process 1 ends the guest.
  */
@@ -117,7 +117,10 @@ static uint32_t crc32(const void *data, size_t size)
     return ~crc;
 }
 
-/* --- disk: records written with fsync and read back from the device --- */
+/* --- disk and NVDIMM: records written with fsync and read back from the device --- */
+
+/* What this process tells of them begins with it. */
+static char record_letter;
 
 static void record_fill(struct record *record, uint64_t sequence)
 {
@@ -150,52 +153,51 @@ static void record_check(int file, uint64_t sequence)
 {
     static struct record found, wanted;
     if (record_read(file, sequence, &found) < 0)
-        print(console_sure, "DX%llu unreadable %d\n", (unsigned long long)sequence, errno);
+        print(console_sure, "%cX%llu unreadable %d\n", record_letter, (unsigned long long)sequence, errno);
     record_fill(&wanted, sequence);
     if (memcmp(&found, &wanted, sizeof found) != 0)
-        print(console_sure, "DX%llu found %llu\n", (unsigned long long)sequence, (unsigned long long)found.sequence);
+        print(console_sure, "%cX%llu found %llu\n", record_letter, (unsigned long long)sequence,
+              (unsigned long long)found.sequence);
 }
 
 /* The highest sequence number of an earlier boot, 0 without one. */
 static uint64_t records_before(int file)
 {
     static struct record found;
-    struct stat state;
     uint64_t last = 0;
-    if (fstat(file, &state) < 0)
-        return 0;
-    for (uint64_t slot = 0; slot < RECORD_SLOTS && record_offset(slot) < state.st_size; slot++) {
+    off_t end = lseek(file, 0, SEEK_END); /* stat does not tell that of a device */
+    for (uint64_t slot = 0; slot < RECORD_SLOTS && record_offset(slot) < end; slot++) {
         if (record_read(file, slot, &found) < 0)
             break;
         if (found.sequence == 0 && found.magic == 0)
             continue; /* slot 0 stays empty in the first round */
         if (!record_is_whole(&found) || found.sequence % RECORD_SLOTS != slot)
             /* the one that was being written when the power went; it is written next */
-            print(console_sure, "DT%llu slot %llu\n", (unsigned long long)found.sequence, (unsigned long long)slot);
+            print(console_sure, "%cT%llu slot %llu\n", record_letter, (unsigned long long)found.sequence,
+                  (unsigned long long)slot);
         else if (found.sequence > last)
             last = found.sequence;
     }
     return last;
 }
 
-static void disk_worker(const char *directory)
+static void record_worker(char letter, const char *path)
 {
     static struct record record;
-    char path[256];
-    snprintf(path, sizeof path, "%s/records", directory);
+    record_letter = letter;
     int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (file < 0) {
-        print(console_sure, "DX0 open %d\n", errno);
+        print(console_sure, "%cX0 open %d\n", letter, errno);
         return;
     }
     uint64_t sequence = records_before(file);
     uint64_t check = 0;
-    print(console_sure, "D%llu\n", (unsigned long long)sequence);
+    print(console_sure, "%c%llu\n", letter, (unsigned long long)sequence);
     int64_t report = now_ms() + REPORT_MS;
     for (;;) {
         record_fill(&record, ++sequence);
         if (pwrite(file, &record, sizeof record, record_offset(sequence)) != (ssize_t)sizeof record || fsync(file) < 0)
-            print(console_sure, "DX%llu write %d\n", (unsigned long long)sequence, errno);
+            print(console_sure, "%cX%llu write %d\n", letter, (unsigned long long)sequence, errno);
         /* the newest, and older ones in rotation: what a rolled back disk would betray */
         record_check(file, sequence);
         uint64_t oldest = sequence > RECORD_SLOTS ? sequence - RECORD_SLOTS + 1 : 1;
@@ -205,11 +207,23 @@ static void disk_worker(const char *directory)
             record_check(file, check++);
         }
         if (now_ms() >= report) {
-            print(console_quick, "D%llu\n", (unsigned long long)sequence);
+            print(console_quick, "%c%llu\n", letter, (unsigned long long)sequence);
             report = now_ms() + REPORT_MS;
         }
         sleep_ms(RECORD_PAUSE_MS);
     }
+}
+
+static void disk_worker(const char *directory)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/records", directory);
+    record_worker('D', path);
+}
+
+static void nvdimm_worker(const char *device)
+{
+    record_worker('N', device);
 }
 
 /* --- memory: a tmpfs file of a known pattern, checked and rewritten --- */
@@ -438,7 +452,8 @@ static void watch_signals(int signals, const char *directory)
 
 int main(int count, char **arguments)
 {
-    const char *directory = count > 1 ? arguments[1] : NULL;
+    const char *directory = count > 1 && *arguments[1] ? arguments[1] : NULL;
+    const char *device = count > 2 && *arguments[2] ? arguments[2] : NULL;
     struct pollfd polled[1 + INPUT_DEVICES];
     nfds_t used = 1;
 
@@ -457,6 +472,8 @@ int main(int count, char **arguments)
     start(start_beat, NULL, -10);
     if (directory)
         start(disk_worker, directory, 0);
+    if (device)
+        start(nvdimm_worker, device, 0);
     start(memory_worker, "/tmp/pattern", 10);
     for (;;) {
         if (poll(polled, used, -1) < 0)

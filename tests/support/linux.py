@@ -18,7 +18,7 @@ from support.stream import StreamClient
 
 LINUX = CACHE / "guests" / "linux"
 NAME = "linux"
-_FAULTS = ("DX", "MX", "EX", "DIED")
+_FAULTS = ("DX", "NX", "MX", "EX", "DIED")
 
 
 class LinuxGuest:
@@ -31,12 +31,13 @@ class LinuxGuest:
         self._make_bridge(f"10.98.{network}.1/24")
         self.disk = host.root / "disks" / "root.qcow2"
         self._copy_disk()
+        initrd = "initrd-nvdimm" if changes.get("nvdimms") else "initrd"
         self.definition = host.heartbeat(
             NAME,
             size="192M",
             kernel={
                 "image": str(LINUX / "vmlinux"),
-                "initrd": str(LINUX / "initrd"),
+                "initrd": str(LINUX / initrd),
                 "cmdline": f"{(LINUX / 'cmdline').read_text().strip()} hm.ip={self.address}/24",
             },
             disks=[{"id": "d0", "path": str(self.disk), "format": "qcow2"}],
@@ -89,9 +90,9 @@ class LinuxGuest:
         wait_until(lambda: len(self.lines(kind)) > before, f"the guest says no {kind} any more")
 
     def assert_whole(self) -> None:
-        """Disk and memory checked by the guest itself, and no boot but the first."""
-        self.wait_for_more("D")
-        self.wait_for_more("M")
+        """Disk, NVDIMM and memory checked by the guest itself, and no boot but the first."""
+        for kind in ("D", "M", *(["N"] if "nvdimms" in self.definition else [])):
+            self.wait_for_more(kind)
         for kind in _FAULTS:
             assert not self.lines(kind), self.lines(kind)
         assert len(self.lines("BOOT")) == 1
