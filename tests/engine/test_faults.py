@@ -28,7 +28,7 @@ BEFORE_THE_PAUSE = ["started", "migrating"]
 def impatient(host: EngineHost) -> Iterator[None]:
     """The engine with short deadlines for a QEMU that does not answer."""
     with (
-        host.patched("_guest/live_update.py", "START_TIMEOUT = 30.0", "START_TIMEOUT = 3.0"),
+        host.patched("_guest/update_attempt.py", "START_TIMEOUT = 30.0", "START_TIMEOUT = 3.0"),
         host.patched("_guest/qmp.py", "COMMAND_TIMEOUT = 10.0", "COMMAND_TIMEOUT = 3.0"),
     ):
         yield
@@ -201,8 +201,8 @@ DEAF_PEER = """        import socket
 def test_never_reads(host: EngineHost, definition: float, option: list[str]) -> None:
     """A new QEMU that takes the connection and then hangs: the pause has an end, and the guest goes on where it was."""
     page = host.boot("g", max_pause=definition)
-    anchor = '        await self._new.execute("migrate-incoming"'
-    with host.patched("_guest/live_update.py", anchor, DEAF_PEER + anchor):
+    anchor = '        await self.new.execute("migrate-incoming"'
+    with host.patched("_guest/update_by_transfer.py", anchor, DEAF_PEER + anchor):
         error = host.refused("update", "--force", *option, "g")
     limit = option[-1] if option else definition
     refuses(error, f"paused for more than {limit} s", "it was called off", "allow a longer max_pause")
@@ -265,7 +265,7 @@ def test_failure_after_the_handover(host: EngineHost) -> None:
     """Whatever it is: the same program finishes what it began."""
     page = host.boot("g")
     failing = "raise OSError(5, 'Input/output error')\n"
-    with host.patched("_guest/live_update.py", "make_current(self._paths, new)\n", failing):
+    with host.patched("_guest/update_attempt.py", "make_current(self.paths, new)\n", failing):
         refuses(host.refused("update", "--force", "g"), "Input/output error")
     assert host.generation("g") == 1
     assert_sound(host, "g", page)

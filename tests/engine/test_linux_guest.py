@@ -89,11 +89,11 @@ def test_network_dies_when_both_qemus_share_a_tap(host: EngineHost) -> None:
     """What the two taps protect from: without them a failed update cuts the guest off for ever."""
     guest = LinuxGuest(host, 4)
     host.install("11.1")
-    slots = '1 - int(self._old.record.get("tap_slot", 0))'
+    slots = '1 - int(self.old.record.get("tap_slot", 0))'
     with (
         pytest.raises(AssertionError, match=r"survive|messages"),
         guest.stream(),
-        host.patched("_guest/live_update.py", slots, "0"),
+        host.patched("_guest/update_attempt.py", slots, "0"),
         host.at_step("incoming", "os.kill(qemu(facts['to'])[0], 9)"),
     ):
         host.refused("update", NAME)

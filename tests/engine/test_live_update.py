@@ -194,7 +194,7 @@ def test_video_memory_is_lost_without_protection(host: EngineHost) -> None:
     host.boot("g", video="std")
     before = digests(host, "g")
     host.install_altered('text = text.replace("aux-ram-share=on", "aux-ram-share=off")')
-    with host.patched("_guest/live_update.py", "if compared.differences:", "if False:"):
+    with host.patched("_guest/update_attempt.py", "if compared.differences:", "if False:"):
         assert host.one("update", "g")["changed"]
     after = digests(host, "g")
     assert after[VIDEO] != before[VIDEO]

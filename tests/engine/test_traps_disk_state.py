@@ -35,8 +35,8 @@ EVERYTHING: dict[str, Any] = {
     "iops_size": 8192,
 }
 NO_CARRYING_OVER = (
-    "_guest/live_update.py",
-    '        await carry_over(self._found.live["io_limits"], self._new)\n',
+    "_guest/update_attempt.py",
+    '        await carry_over(self.found.live["io_limits"], self.new)\n',
     "",
 )
 
@@ -147,7 +147,7 @@ def test_io_limits_are_lost_without_protection(host: EngineHost) -> None:
     host.install("11.1")
     with (
         host.patched(*NO_CARRYING_OVER),
-        host.patched("_guest/live_update.py", "if compared.differences:", "if False:"),
+        host.patched("_guest/update_attempt.py", "if compared.differences:", "if False:"),
     ):
         assert host.one("update", "g")["changed"]
     assert limits_of(host) == unlimited

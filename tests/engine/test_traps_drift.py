@@ -296,9 +296,11 @@ def test_auxiliary_memory_not_shared_from_the_start(host: EngineHost) -> None:
         wait_until(lambda: page.ready, "the guest did not start")
         host.install("11.1")
         with undisturbed(host, "g", page):
-            refuses(
-                host.refused("update", "g"), "aux-ram-share is off", "VRAM and ROMs would be lost", "Restart the guest"
-            )
+            error = host.refused("update", "--method", "transfer", "g")
+            refuses(error, "aux-ram-share is off", "lose VRAM and ROMs", "Restart the guest")
+
+
+PRIVATE = 'refusals += [_private(block.id) for block in found.definition.blocks if block.mmap == "private"]'
 
 
 def test_blockers_of_qemu_itself(host: EngineHost) -> None:
@@ -306,11 +308,10 @@ def test_blockers_of_qemu_itself(host: EngineHost) -> None:
     block = host.block("g", backing="file", directory=str(host.root / "ram"), mmap="private")
     page = host.boot("g", memory={"blocks": [block]})
     with (
-        host.patched("_guest/preflight.py", '        if block.mmap == "private":\n', "        if False:\n"),
+        host.patched("_guest/update_methods.py", PRIVATE, "refusals += []"),
         undisturbed(host, "g", page),
     ):
-        refuses(
-            host.refused("update", "--force", "g"), "QEMU refuses a live update of this guest", "share=on is required"
-        )
+        error = host.refused("update", "--force", "--method", "transfer", "g")
+        refuses(error, "QEMU refuses cpr-transfer for this guest", "share=on is required")
     with host.qmp("g") as qmp:
         assert qmp("query-migrate-parameters")["mode"] == "normal"

@@ -127,8 +127,8 @@ def test_older_qemu(host: EngineHost) -> None:
     page = host.boot("g")
     host.install("10.0")
     with undisturbed(host, "g", page):
-        refuses(host.refused("update", "g"), "is older than the running 11.1", "Install the newer package again")
-        assert host.info("g")["live_update_blockers"]
+        error = host.refused("update", "--method", "transfer", "g")
+    refuses(error, "is older than the running 11.1", "Install the newer package again")
     host.install("11.1")
     assert_sound(host, "g", page)
 
@@ -148,14 +148,15 @@ def test_qemu_without_cpr(host: EngineHost) -> None:
     asked = 'case " $* " in *" --version "*) echo "QEMU emulator version 9.2.1 (Debian 1:9.2.1)"; exit;; esac'
     host.install_impostor("exit 1", asked=asked)
     with undisturbed(host, "g", page):
-        refuses(host.refused("update", "g"), "QEMU 9.2.1 knows no cpr-transfer", "Restart the guest in a newer QEMU")
+        error = host.refused("update", "--method", "transfer", "g")
+    refuses(error, "QEMU 9.2.1 knows no cpr-transfer", "Restart the guest in a newer QEMU")
     host.install("11.1")
     assert_sound(host, "g", page)
 
 
 # --- what happens without these comparisons
 
-NO_COMPARISON = ("_guest/live_update.py", "if compared.differences:", "if False:")
+NO_COMPARISON = ("_guest/update_attempt.py", "if compared.differences:", "if False:")
 
 
 def test_dead_guest_without_protection(host: EngineHost) -> None:
@@ -191,9 +192,9 @@ def test_rolled_back_disk_without_protection(host: EngineHost) -> None:
     with (
         host.patched(*NO_COMPARISON),
         host.patched(
-            "_guest/live_update.py",
-            'self._argv = with_images(self._old.record["argv"], self._found.images)',
-            'self._argv = self._old.record["argv"]',
+            "_guest/update_attempt.py",
+            'self.argv = with_images(self.old.record["argv"], found.images)',
+            'self.argv = self.old.record["argv"]',
         ),
     ):
         assert host.one("update", "g")["changed"]

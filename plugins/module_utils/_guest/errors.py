@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from .._host.errors import HostmemError, Refused
 
-__all__ = ["Busy", "CommandRefused", "DefinitionError", "HostmemError", "NotDefined", "Refused"]
+__all__ = [
+    "Blocked",
+    "Busy",
+    "CommandRefused",
+    "DefinitionError",
+    "HostmemError",
+    "NotDefined",
+    "Refused",
+    "refuse",
+]
 
 
 class DefinitionError(HostmemError):
@@ -36,3 +45,21 @@ class Busy(HostmemError):
     """Another verb holds the guest's lock."""
 
     code = "busy"
+
+
+class Blocked(Refused):
+    """One or several reasons against something; ``refusals`` has each by itself."""
+
+    def __init__(self, refusals: list[Refused]) -> None:
+        only = refusals[0]
+        if len(refusals) == 1:
+            super().__init__(only.message, only.cause, only.cure, only.qemu)
+        else:
+            super().__init__("; ".join(str(item) for item in refusals))
+        self.refusals = refusals
+
+
+def refuse(refusals: list[Refused]) -> None:
+    """:raises Blocked: there are any."""
+    if refusals:
+        raise Blocked(refusals)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection
 
 from .._host.processes import Process
 from .errors import HostmemError
@@ -22,21 +23,29 @@ from .qmp import Qmp, connect
 _CANCEL_TIMEOUT = 30.0
 # Every status of a migration that is neither over nor refused (MigrationStatus, qapi/migration.json, QEMU 10.0 to 11.1).
 _UNDER_WAY = frozenset(("setup", "active", "device", "wait-unplug", "pre-switchover", "cancelling", "failing", "colo"))
-# QEMU's own defaults: what a guest's QEMU has between two live updates.
-_CAPABILITIES = ("return-path", "events")
+# What the methods of a live update turn on; all are off in a guest's QEMU between two updates, as by default.
+CAPABILITIES = ("return-path", "events", "x-ignore-shared")
 
 
-async def set_transfer_mode(qmp: Qmp, mode: str, on: bool) -> None:
-    """Migration mode and the capabilities that a transfer needs."""
+async def set_mode(qmp: Qmp, mode: str, capabilities: Collection[str]) -> None:
+    """Migration mode, and which of our capabilities are on."""
     await qmp.execute("migrate-set-parameters", mode=mode)
-    await set_capabilities(qmp, on)
+    await set_capabilities(qmp, capabilities)
 
 
-async def set_capabilities(qmp: Qmp, on: bool) -> None:
-    """return-path: without it the source reports success as soon as the bytes are in the socket. events: no polling."""
-    await qmp.execute(
-        "migrate-set-capabilities", capabilities=[{"capability": name, "state": on} for name in _CAPABILITIES]
-    )
+async def set_capabilities(qmp: Qmp, on: Collection[str]) -> None:
+    """These of our capabilities on, the others off.
+
+    return-path: without it the source reports success as soon as the bytes are in the socket. events: no polling.
+    x-ignore-shared: memory in shared, named files is not copied.
+    """
+    wanted = [{"capability": name, "state": name in on} for name in CAPABILITIES]
+    await qmp.execute("migrate-set-capabilities", capabilities=wanted)
+
+
+async def set_normal(qmp: Qmp) -> None:
+    """As a guest's QEMU is between two live updates."""
+    await set_mode(qmp, "normal", ())
 
 
 async def end(process: Process, wait: float = 10.0) -> bool:
@@ -60,16 +69,16 @@ async def roll_back(paths: GuestPaths, old: Generation, qmp: Qmp, new: Process |
             cause="It is stuck in the kernel.",
             cure="See dmesg; the guest stays paused, as it must never run twice.",
         )
-    await _cancel(qmp)
+    await cancel(qmp)
     if was_running and await qmp.status() != "running":
         await qmp.execute("cont")
-    await set_transfer_mode(qmp, "normal", False)
+    await set_normal(qmp)
     make_current(paths, old)
     forget_dead(paths)
     Journal(paths).clear()
 
 
-async def _cancel(qmp: Qmp) -> None:
+async def cancel(qmp: Qmp) -> None:
     """Cancel a migration that is under way and wait until QEMU has taken it back."""
     deadline = time.monotonic() + _CANCEL_TIMEOUT
     status = str((await qmp.migration()).get("status", "none"))
@@ -101,7 +110,7 @@ async def roll_forward(paths: GuestPaths, old: Process, new: Generation, was_run
     try:
         if was_running and await qmp.status() != "running":
             await qmp.execute("cont")
-        await set_transfer_mode(qmp, "normal", False)
+        await set_normal(qmp)
     finally:
         await qmp.close()
     Journal(paths).clear()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._host.processes import mapping_flags
+from . import checkpoint_store
 from .config import Config
 from .definition import Definition
 from .disks import followed_images
@@ -22,7 +23,10 @@ from .paths import GuestPaths, guest_paths
 from .preflight import preflight
 from .qmp import Qmp, connect
 from .resources import describe
+from .restore import RestoreOptions, restore_locked, saved
+from .save import saved_facts
 from .store import StoredGuest, load_guest
+from .update_methods import blockers
 
 
 async def information(config: Config, name: str) -> dict[str, Any]:
@@ -43,11 +47,31 @@ async def information(config: Config, name: str) -> dict[str, Any]:
             living = living_generations(paths)
             if living:
                 facts.update(await _running(config, paths, guest, living[-1]))
+            else:
+                facts.update(await _saved(config, paths))
     except FileNotFoundError:
         pass  # never started: there is no run directory yet
     except Busy:
         facts["state"] = "busy"
     return facts
+
+
+async def _saved(config: Config, paths: GuestPaths) -> dict[str, Any]:
+    """Of a guest that no QEMU carries: what is saved of it, and whether that can be restored here and now; nothing when nothing is."""
+    if not checkpoint_store.is_saved(paths) and not checkpoint_store.is_spent(paths):
+        return {}
+    try:
+        manifest = saved(paths)
+    except HostmemError as error:
+        return {"state": "saved", "checkpoint": {"restorable": False, "error": error.as_dict()}}
+    if manifest is None:
+        return {}
+    facts = saved_facts(manifest)
+    try:
+        await restore_locked(config, paths, manifest, RestoreOptions(check=True))
+    except HostmemError as error:
+        return {"state": "saved", "checkpoint": {**facts, "restorable": False, "error": error.as_dict()}}
+    return {"state": "saved", "checkpoint": {**facts, "restorable": True}}
 
 
 async def _running(config: Config, paths: GuestPaths, guest: StoredGuest, generation: Generation) -> dict[str, Any]:
@@ -88,7 +112,7 @@ async def _facts(
         "firmware_outdated_until_restart": None if firmware is None else bool(firmware),
         "firmware_changed": firmware or [],
         "ram_blocks": await _ram_blocks(qmp, generation.alive.pid, found.definition),
-        "live_update_blockers": [blocker.as_dict() for blocker in found.blockers],
+        "live_update_blockers": [blocker.as_dict() for blocker in await blockers(found, qmp)],
         "definition_pending": generation.record.get("definition") != guest.definition.as_dict(),
         "followed_disks": followed_images(paths, guest.definition),
         "run_directory": generation.paths.directory,

@@ -93,7 +93,7 @@ _OBJECTS = frozenset(
 )
 _OBJECT_FAMILIES = ("acpi-generic-", "authz-", "tls-")
 # What the runtime itself makes in a generation's directory (paths.py).
-_GENERATION_FILES = ("qmp.sock", "cpr.sock", "main.sock", "generation.json")
+_GENERATION_FILES = ("qmp.sock", "cpr.sock", "main.sock", "generation.json", "device-state")
 
 
 def forbidden_arguments(arguments: list[str], where: str) -> list[str]:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What would make a live update fail, or corrupt the guest, found while the guest still runs in the old QEMU."""
+"""What would make a live update fail, or corrupt the guest, by whichever method; found while the guest still runs in the old QEMU."""
 
 from __future__ import annotations
 
@@ -15,19 +15,16 @@ from .config import Config
 from .definition import Definition, parse_definition
 from .device_names import resolved
 from .disks import live_images
-from .errors import HostmemError, Refused
+from .errors import HostmemError, Refused, refuse
 from .generations import Generation
 from .inventory import differences, inventory
 from .nics import slow_bridges
 from .qemu_binary import QemuBinary, probe
 from .qmp import Qmp
 
-# cpr-transfer: since QEMU 10.0 (docs/devel/migration/CPR.rst).
-_FIRST_VERSION = (10, 0, 0)
-
 
 class Preflight:
-    """What was found out about one running guest; ``blockers`` are refusals, empty when a live update can be tried.
+    """What was found out about one running guest; ``blockers`` are what hinders every method of a live update.
 
     ``definition`` is the one that the guest runs with, its namespaces resolved as they are now.
     """
@@ -49,22 +46,17 @@ class Preflight:
 
     def refuse(self) -> None:
         """:raises Refused: with all blockers, when there are any."""
-        if len(self.blockers) == 1:
-            raise self.blockers[0]
-        if self.blockers:
-            raise Refused("; ".join(str(item) for item in self.blockers))
+        refuse(self.blockers)
 
 
 async def preflight(config: Config, generation: Generation, qmp: Qmp) -> Preflight:
-    """Examine the guest and the installed QEMU; under the verb lock, since QEMU tells its blockers only in the mode they are for.
+    """Examine the guest and the installed QEMU; what a single method needs is examined in update_methods.
 
     :raises HostmemError: QEMU does not answer.
     """
     found = await examine(generation, qmp)
     _installed(found, config)
-    _memory(found)
     _network(found)
-    await _qemu_reasons(found, qmp)
     return found
 
 
@@ -109,39 +101,12 @@ def _installed(found: Preflight, config: Config) -> None:
     except HostmemError as error:
         found.blockers.append(Refused(error.message, error.cause, error.cure, error.qemu))
         return
-    new, old = found.installed, found.running_version
-    if new.version < _FIRST_VERSION or old < _FIRST_VERSION:
-        lower = new.version_text if new.version < _FIRST_VERSION else ".".join(map(str, old))
-        found.block(
-            f"QEMU {lower} knows no cpr-transfer.", "It came with QEMU 10.0.", "Restart the guest in a newer QEMU."
-        )
-    if new.version < old:
-        found.block(
-            f"QEMU {new.version_text} at {new.path} is older than the running {'.'.join(map(str, old))}.",
-            "cpr-transfer to an older QEMU fails in load (vmstate_load_state error -2).",
-            "Install the newer package again, or restart the guest.",
-        )
+    new = found.installed
     if found.definition.machine not in new.machines:
         found.block(
             f"QEMU {new.version_text} has no machine type {found.definition.machine} any more.",
             "Old machine types are removed after some releases.",
             "Keep the older QEMU until the guest can be restarted with a newer machine type.",
-        )
-
-
-def _memory(found: Preflight) -> None:
-    for block in found.definition.blocks:
-        if block.mmap == "private":
-            found.block(
-                f"Memory block {block.id} is mapped private.",
-                "QEMU hands over only memory that both QEMUs can share.",
-                "Restart the guest with mmap: shared, or plan a restart for the new QEMU.",
-            )
-    if found.live["machine"]["aux_ram_share"] is not True:
-        found.block(
-            "aux-ram-share is off in the running QEMU.",
-            "VRAM and ROMs would be lost, and it cannot be turned on later.",
-            "Restart the guest.",
         )
 
 
@@ -254,20 +219,3 @@ async def _bitmaps(found: Preflight, qmp: Qmp) -> None:
                 "What uses it lives in one QEMU and would be cut off.",
                 "Wait for the backup to end.",
             )
-
-
-async def _qemu_reasons(found: Preflight, qmp: Qmp) -> None:
-    """QEMU's own blockers for cpr-transfer. They show only while the mode is set, so it is set and put back."""
-    if found.running_version < _FIRST_VERSION:
-        return
-    await qmp.execute("migrate-set-parameters", mode="cpr-transfer")
-    try:
-        reasons = (await qmp.migration()).get("blocked-reasons", [])
-    finally:
-        await qmp.execute("migrate-set-parameters", mode="normal")
-    for reason in reasons:
-        found.block(
-            "QEMU refuses a live update of this guest.",
-            str(reason),
-            "Remove the device or restart the guest with a definition that can be updated.",
-        )
