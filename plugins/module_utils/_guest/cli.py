@@ -17,6 +17,7 @@ from . import managed, verbs
 from .config import DEFAULT_PATH, Config, load_config
 from .definition import NAME
 from .errors import HostmemError
+from .host_goes_down import Limits
 from .live_update import UpdateOptions
 from .restore import RestoreOptions
 from .save import SaveOptions
@@ -27,6 +28,7 @@ from .version import VERSION
 
 SCHEMA = 1
 STOP_TIMEOUT = 60.0
+SAVE_TIMEOUT = 120.0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -89,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
     unit.add_argument("line", choices=LINES)
     unit.add_argument("names", nargs=1, metavar="NAME")
     unit.add_argument("--timeout", type=float, default=STOP_TIMEOUT)
+    unit.add_argument("--save-timeout", type=float, default=SAVE_TIMEOUT)
     return top
 
 
@@ -127,7 +130,7 @@ def _run(config: Config, options: argparse.Namespace) -> list[dict[str, Any]]:
         return _define(config, options.check, options.assume_stopped)
     names = _names(config, options)
     if verb == "unit":
-        return [run_line(config, options.line, names[0], options.timeout)]
+        return [run_line(config, options.line, names[0], Limits(options.save_timeout, options.timeout))]
     if verb == "undefine":
         return verbs.each(names, lambda name: verbs.undefine_guest(config, name, options.check, options.assume_stopped))
     if verb == "recover":

@@ -16,6 +16,7 @@ from .disks import followed_images
 from .errors import Busy, CommandRefused, HostmemError
 from .firmware import changed_firmware
 from .generations import Generation, living_generations
+from .host_goes_down import last_shutdown
 from .inventory import mapped_file, ram_blocks
 from .locks import VerbLock
 from .outdated import outdated_reasons
@@ -41,6 +42,7 @@ async def information(config: Config, name: str) -> dict[str, Any]:
         "state": "stopped",
         "definition": guest.definition.as_dict(),
         "layout": describe(guest.definition),
+        "last_shutdown": last_shutdown(paths),
     }
     try:
         with VerbLock(paths):

@@ -17,6 +17,7 @@ from typing import Any
 from .._host.users import run_as
 from .config import Config
 from .errors import HostmemError
+from .host_goes_down import Limits, stop_or_save
 from .journal import CONTINUED, HANDOVER
 from .lifecycle import start, stop
 from .live_update import UpdateOptions, update
@@ -31,10 +32,10 @@ from .watchdog import Watchdog
 LINES = ("prepare", "taps", "start", "update", "recover", "settle", "stop", "release")
 
 
-def run_line(config: Config, line: str, name: str, timeout: float) -> Result:
+def run_line(config: Config, line: str, name: str, limits: Limits) -> Result:
     """Run one line of the unit.
 
-    :param timeout: seconds between ACPI power-down and quit, for ``stop``.
+    :param limits: for ``stop``.
     """
     if line == "prepare":
         return _prepare(config, name)
@@ -49,14 +50,21 @@ def run_line(config: Config, line: str, name: str, timeout: float) -> Result:
     request = take_request(config, name, line)
     options = UpdateOptions(**request.get("options", {})) if line == "update" else UpdateOptions()
     older = bool(request.get("options", {}).get("older", False))
-    works = {
+    works: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {
         "start": lambda: start(config, name, RestoreOptions(older)),
         "update": lambda: update(config, name, options),
-        "stop": lambda: stop(config, name, float(request.get("options", {}).get("timeout", timeout))),
+        "stop": lambda: _stop(config, name, request, limits),
     }
     result = _watched(config, name, lambda: _awaited(name, works[line]()))
     leave_result(config, name, request, result)
     return result
+
+
+def _stop(config: Config, name: str, request: dict[str, Any], limits: Limits) -> Awaitable[dict[str, Any]]:
+    """Whoever asked for a stop gets one; otherwise the guest is stopped by systemctl, or because its host goes down."""
+    if "timeout" in request.get("options", {}):
+        return stop(config, name, float(request["options"]["timeout"]))
+    return stop_or_save(config, name, limits)
 
 
 def _plain(name: str, work: Any) -> Result:

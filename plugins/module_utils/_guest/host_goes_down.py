@@ -1,0 +1,131 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The end of a guest's unit while its host goes down: a guest that wants to be saved is saved, and if that fails powered down, loudly."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from .._host.durable import sync_file
+from .._host.files import read_plain, write_json
+from .._host.host_shutdown import going_down
+from .._host.journald import log_record
+from .config import Config
+from .definition import Definition, parse_definition
+from .errors import HostmemError, Refused
+from .generations import living_generations
+from .lasting_checks import volatile_memory
+from .layout import layout
+from .lifecycle import stop
+from .paths import GuestPaths, guest_paths
+from .save import SaveOptions, save
+from .store import load_guest
+
+_ERROR = 3  # syslog(3)
+UNKNOWN = "unknown"
+"""The kind of a shutdown when systemd did not answer: the guest is saved rather than lost."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds: ``save`` for bringing the guest's memory to its device while it still runs, ``power_down`` between ACPI power-down and quit."""
+
+    save: float
+    power_down: float
+
+
+async def stop_or_save(config: Config, name: str, limits: Limits) -> dict[str, Any]:
+    """What ExecStop does when nobody asked for a stop by the runtime's own verb.
+
+    :raises HostmemError: a QEMU could not even be killed.
+    """
+    paths = guest_paths(config, name)
+    kind = _kind() if load_guest(paths).definition.on_host_shutdown == "save" else ""
+    living = living_generations(paths)
+    if not kind or not living:
+        return await stop(config, name, limits.power_down)
+    definition = parse_definition(living[-1].record.get("definition"))
+    # What a power cut leaves of the next steps.
+    _record(paths, kind, "cut off while it was saved")
+    try:
+        await _save(config, paths, definition, limits.save)
+    except Exception as error:
+        return await _power_down(config, paths, kind, limits.power_down, error)
+    _record(paths, kind, "saved")
+    return {**await stop(config, name, 0.0), "changed": True, "how": "saved"}
+
+
+def _kind() -> str:
+    try:
+        return going_down()
+    except HostmemError as error:
+        log_record(f"{error} A guest that wants to be saved is saved.", _ERROR, event="shutdown-unknown")
+        return UNKNOWN
+
+
+async def _save(config: Config, paths: GuestPaths, definition: Definition, limit: float) -> None:
+    found = volatile_memory(definition)
+    if found:
+        raise Refused(
+            f"Guest {paths.name} cannot be saved when its host shuts down: {'; '.join(found)}.",
+            cause="It runs since before its memory was moved.",
+        )
+    places = [placed.path for placed in layout(definition) if placed.path]
+    try:
+        # Most of what a file system has not written yet is written while the guest runs, where it can still be given up.
+        await asyncio.wait_for(asyncio.to_thread(_sync, places), limit)
+    except asyncio.TimeoutError as error:
+        raise HostmemError(
+            f"The memory of guest {paths.name} was not on its device within {limit:.0f} s.",
+            cause="The device is slow, or busy with other guests.",
+            cure="Raise hypervisor_save_timeout.",
+        ) from error
+    await save(config, paths.name, SaveOptions())
+
+
+def _sync(places: list[str]) -> None:
+    for path in places:
+        sync_file(path)
+
+
+async def _power_down(config: Config, paths: GuestPaths, kind: str, timeout: float, error: Exception) -> dict[str, Any]:
+    log_record(
+        f"Guest {paths.name} is powered down, not saved, as its host goes down ({kind}): {error}",
+        _ERROR,
+        guest=paths.name,
+        event="not-saved",
+    )
+    _record(paths, kind, "cut off while it was powered down", error)
+    result = await stop(config, paths.name, timeout)
+    _record(paths, kind, result["how"], error)
+    return result
+
+
+def _record(paths: GuestPaths, kind: str, outcome: str, error: Exception | None = None) -> None:
+    """Kept beside the checkpoint. Without space for it the journal alone tells."""
+    parts = error.as_dict() if isinstance(error, HostmemError) else {"message": repr(error)} if error else {}
+    record = {"at": time.time(), "kind": kind, "outcome": outcome, **({"error": parts} if parts else {})}
+    with suppress(OSError):
+        write_json(_path(paths), record)
+        sync_file(_path(paths))
+
+
+def last_shutdown(paths: GuestPaths) -> dict[str, Any]:
+    """What became of the guest when its host last went down; empty when it has never been to be saved then. ``at`` in UTC."""
+    try:
+        record = json.loads(read_plain(_path(paths)))
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record["at"]))
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+    return {**record, "at": at}
+
+
+def _path(paths: GuestPaths) -> str:
+    return f"{paths.state}/last-shutdown.json"
