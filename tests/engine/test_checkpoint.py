@@ -6,49 +6,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.engine import EngineHost, wait_until
+from support.checkpoints import checkpoint, copy_of, digest, put_back, save, went_on
+from support.engine import EngineHost
 from support.sound import assert_alive, assert_sound, refuses
 
 NAME = "beat"
-
-
-def checkpoint(host: EngineHost, name: str = NAME) -> Path:
-    return Path(host.settings["state"]) / name / "checkpoint"
-
-
-def saved(host: EngineHost, *options: str, name: str = NAME) -> dict[str, Any]:
-    """Save a guest; nothing of its QEMU may be left."""
-    result = host.one("save", *options, name)
-    assert host.qemu_pids(name) == []
-    assert (checkpoint(host, name) / "manifest").is_file()
-    return result
-
-
-def restored_page(host: EngineHost, counter: int, name: str = NAME) -> Any:
-    """The status page of a restored guest, which must have gone on from where it was, in its first boot."""
-    page = host.page(name)
-    wait_until(lambda: page.counter > counter, "the guest does not go on from where it was")
-    assert_alive(page)
-    return page
-
-
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_save_and_restore(host: EngineHost) -> None:
     page = host.boot(NAME)
     ram = host.ram_file(NAME)
     inode = ram.stat().st_ino
-    result = saved(host)
+    result = save(host, NAME)
     assert result["changed"]
     assert result["saved"]["copied_bytes"] == 0
     assert result["saved"]["in_place_bytes"] == 64 << 20
@@ -63,8 +36,8 @@ def test_save_and_restore(host: EngineHost) -> None:
     assert back["changed"]
     assert back["asleep_seconds"] > 0
     assert ram.stat().st_ino == inode
-    page = restored_page(host, counter)
-    assert not checkpoint(host).exists()
+    page = went_on(host, NAME, counter)
+    assert not checkpoint(host, NAME).exists()
     assert not list(ram.parent.glob("hostmem_checkpoint.*"))
     assert not host.one("start", NAME)["changed"]
     assert_sound(host, NAME, page)
@@ -72,25 +45,25 @@ def test_save_and_restore(host: EngineHost) -> None:
 
 def test_start_restores(host: EngineHost) -> None:
     page = host.boot(NAME)
-    saved(host)
+    save(host, NAME)
     counter = page.counter
     page.close()
     assert host.one("start", NAME)["how"] == "restored"
-    restored_page(host, counter)
+    went_on(host, NAME, counter)
 
 
 def test_paused_guest_stays_paused(host: EngineHost) -> None:
     page = host.boot(NAME)
     with host.qmp(NAME) as qmp:
         qmp("stop")
-    saved(host)
+    save(host, NAME)
     counter = page.counter
     host.one("restore", NAME)
     assert host.page(NAME).counter == counter
     with host.qmp(NAME) as qmp:
         assert qmp("query-status")["status"] == "paused"
         qmp("cont")
-    restored_page(host, counter)
+    went_on(host, NAME, counter)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +71,11 @@ def test_paused_guest_stays_paused(host: EngineHost) -> None:
 )
 def test_memory_that_ends_with_qemu(host: EngineHost, block: dict[str, Any]) -> None:
     """It is refused, with size and time; in full it comes back all the same."""
-    changes = {key: value for key, value in host.block(NAME, **block).items() if block.get("backing") != "memfd" or key != "directory"}
+    changes = {
+        key: value
+        for key, value in host.block(NAME, **block).items()
+        if block.get("backing") != "memfd" or key != "directory"
+    }
     if block.get("backing") == "file":
         changes["directory"] = str(host.root / "memory")
     page = host.boot(NAME, memory={"blocks": [changes]})
@@ -109,9 +86,9 @@ def test_memory_that_ends_with_qemu(host: EngineHost, block: dict[str, Any]) -> 
     assert_alive(page)
     counter = page.counter
     page.close()
-    assert saved(host, "--full")["saved"]["copied_bytes"] == 64 << 20
+    assert save(host, NAME, "--full")["saved"]["copied_bytes"] == 64 << 20
     host.one("restore", NAME)
-    restored_page(host, counter)
+    went_on(host, NAME, counter)
 
 
 def test_saved_guest_is_not_touched(host: EngineHost) -> None:
@@ -119,7 +96,7 @@ def test_saved_guest_is_not_touched(host: EngineHost) -> None:
     definition = host.heartbeat(NAME)
     host.boot_defined(definition).close()
     ram = host.ram_file(NAME)
-    saved(host)
+    save(host, NAME)
     content = digest(ram)
     other = {**definition, "cpu": {"model": "qemu64", "count": 2}}
     with pytest.raises(AssertionError, match="is saved"):
@@ -137,24 +114,16 @@ def test_saved_guest_is_not_touched(host: EngineHost) -> None:
     assert host.one("start", NAME)["how"] == "started"
 
 
-def test_restored_only_once(host: EngineHost, tmp_path: Path) -> None:
+def test_restored_only_once(host: EngineHost) -> None:
     """A copy of the checkpoint that is put back later belongs to older memory."""
     page = host.boot(NAME)
-    saved(host)
-    shutil.copytree(checkpoint(host), tmp_path / "copy")
+    save(host, NAME)
+    copy = copy_of(host, NAME)
     counter = page.counter
     host.one("restore", NAME)
-    restored_page(host, counter)
-    saved(host)
-    shutil.rmtree(checkpoint(host))
-    put_back(tmp_path / "copy", checkpoint(host))
+    went_on(host, NAME, counter)
+    save(host, NAME)
+    put_back(copy, checkpoint(host, NAME))
     refuses(host.refused("restore", NAME), "no mark of this checkpoint")
     refuses(host.refused("start", NAME), "no mark of this checkpoint")
     assert host.qemu_pids(NAME) == []
-
-
-def put_back(copy: Path, place: Path) -> None:
-    shutil.copytree(copy, place)
-    owner = place.parent.stat()
-    for path in [place, *place.iterdir()]:
-        os.chown(path, owner.st_uid, owner.st_gid)

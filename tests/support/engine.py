@@ -281,6 +281,16 @@ class EngineHost(Host):
         """
         return self.appended("_guest/journal.py", _AT_STEP.format(step=step, act=act, when=when))
 
+    def at_command(self, command: str, act: str, when: str = "after") -> contextlib.AbstractContextManager[None]:
+        """The runtime doing ``act``, Python that may use ``os``, right before or after QEMU carried a QMP command out."""
+        return self.appended("_guest/qmp.py", _AT_COMMAND.format(command=command, act=act, when=when))
+
+    def at_function(
+        self, path: str, function: str, act: str, when: str = "after"
+    ) -> contextlib.AbstractContextManager[None]:
+        """The runtime doing ``act`` right before or after a function that stands, or is imported, in a file of the engine is called."""
+        return self.appended(path, _AT_FUNCTION.format(function=function, act=act, when=when))
+
     # --- the end
 
     def clean(self) -> None:
@@ -321,6 +331,45 @@ def _faulty_write(journal, step, **facts):
 
 
 Journal.write = _faulty_write
+"""
+
+
+_AT_COMMAND = """
+
+# --- planted by a test
+import os
+
+_true_send = Qmp.send
+
+
+async def _faulty_send(self, command, arguments):
+    if (command, "before") == ({command!r}, {when!r}):
+        {act}
+    answer = await _true_send(self, command, arguments)
+    if (command, "after") == ({command!r}, {when!r}):
+        {act}
+    return answer
+
+
+Qmp.send = _faulty_send
+"""
+
+
+_AT_FUNCTION = """
+
+# --- planted by a test
+import os
+
+_true_function = {function}
+
+
+def {function}(*arguments, **options):
+    if {when!r} == "before":
+        {act}
+    answer = _true_function(*arguments, **options)
+    if {when!r} == "after":
+        {act}
+    return answer
 """
 
 

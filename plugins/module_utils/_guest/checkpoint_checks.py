@@ -12,7 +12,6 @@ from typing import Any
 
 from .._host.boot_id import boot_id
 from .._host.durable import sha256_of
-from .._host.processes import processes_mapping_file, processes_mapping_part
 from . import checkpoint_store
 from .comparison import queue_differences, queue_sizes
 from .definition import Definition
@@ -122,7 +121,6 @@ def _memory_problems(manifest: Manifest, definition: Definition) -> Iterator[str
 def _block_problems(manifest: Manifest, block: SavedBlock, placed: PlacedBlock) -> Iterator[str]:
     try:
         now = memory_identity(placed)
-        users = _users(placed)
     except OSError as error:
         lost = (
             ", and its content with the reboot since"
@@ -134,14 +132,6 @@ def _block_problems(manifest: Manifest, block: SavedBlock, placed: PlacedBlock) 
     for key, then in block.identity.items():
         if now.get(key) != then:
             yield f"{placed.place} is not the memory of block {block.id}: its {key} is {now.get(key)}, not {then}"
-    if users:
-        yield f"{placed.place} is mapped by process {', '.join(map(str, users))}"
-
-
-def _users(placed: PlacedBlock) -> list[int]:
-    if placed.path:
-        return processes_mapping_file(placed.path)
-    return processes_mapping_part(placed.block.device, placed.block.offset or 0, placed.block.size)
 
 
 def _image_problems(manifest: Manifest) -> Iterator[str]:

@@ -54,9 +54,10 @@ def begin(paths: GuestPaths) -> str:
     return paths.unfinished_checkpoint
 
 
-def abandon(paths: GuestPaths) -> None:
+def abandon(paths: GuestPaths, definition: Definition) -> None:
     """Remove what was written of a checkpoint that will not count."""
     shutil.rmtree(paths.unfinished_checkpoint, ignore_errors=True)
+    _remove_marks(paths, memory_directories(definition))
 
 
 def commit(paths: GuestPaths, manifest: Manifest) -> None:
@@ -125,8 +126,9 @@ def unspend(paths: GuestPaths, manifest: Manifest) -> None:
     rename_durably(paths.spent_checkpoint, paths.checkpoint)
 
 
-def forget_spent(paths: GuestPaths) -> None:
-    """The guest runs, or is given up."""
+def forget_spent(paths: GuestPaths, definition: Definition) -> None:
+    """The guest runs."""
+    _remove_marks(paths, memory_directories(definition))
     shutil.rmtree(paths.spent_checkpoint, ignore_errors=True)
 
 
@@ -140,10 +142,14 @@ def discard_all(paths: GuestPaths, memory: Iterable[str]) -> bool:
         if os.path.isdir(directory):
             found = True
             shutil.rmtree(directory)
-    for mark in marks_in(paths, memory):
+    return _remove_marks(paths, memory) or found
+
+
+def _remove_marks(paths: GuestPaths, memory: Iterable[str]) -> bool:
+    marks = marks_in(paths, memory)
+    for mark in marks:
         remove_durably(mark)
-        found = True
-    return found
+    return bool(marks)
 
 
 def marks_in(paths: GuestPaths, memory: Iterable[str]) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import checkpoint_store
+from .definition import parse_definition
 from .errors import HostmemError
 from .generations import Generation, forget_all, make_current
 from .handover import end
@@ -70,7 +71,7 @@ async def _finish_restore(paths: GuestPaths, generation: Generation, was_running
         await qmp.close()
     make_current(paths, generation)
     mark_running(paths, generation.number)
-    checkpoint_store.forget_spent(paths)
+    checkpoint_store.forget_spent(paths, parse_definition(generation.record["definition"]))
 
 
 async def _take_save_back(paths: GuestPaths, generation: Generation, was_running: bool) -> None:
@@ -80,4 +81,4 @@ async def _take_save_back(paths: GuestPaths, generation: Generation, was_running
     finally:
         await qmp.close()
     make_current(paths, generation)
-    checkpoint_store.abandon(paths)
+    checkpoint_store.abandon(paths, parse_definition(generation.record["definition"]))

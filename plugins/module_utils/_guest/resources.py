@@ -29,7 +29,7 @@ from .layout import layout
 from .nics import taps
 from .nvdimm_files import check_nvdimm, ensure_nvdimm
 from .paths import GuestPaths, guest_paths
-from .saved_guest import copied_blocks, keeps_memory, refuse_start_anew
+from .saved_guest import copied_blocks, keeps_memory, refuse_start_anew, refuse_used
 from .store import StoredGuest
 
 
@@ -98,7 +98,10 @@ def _prepare_saved(config: Config, paths: GuestPaths, definition: Definition) ->
     for nvdimm in definition.nvdimms:
         ensure_nvdimm(nvdimm, config.user)
     for placed in blocks:
-        if placed.block.device and placed not in again:
+        if placed in again or not (placed.path or placed.block.device):
+            continue
+        refuse_used(paths, placed)
+        if placed.block.device:
             hand_over(placed.block.device, file_access(config.user))
     apply_present(plan_present(again, config.user, True, given_devices(config, definition.name)), config.user)
     ensure_taps(config, definition)

@@ -212,7 +212,7 @@ class _Restore:
             await self._continue(qemu, qmp)
         make_current(self._paths, Generation(qemu.generation, qemu.process, {}))
         mark_running(self._paths, self._number)
-        checkpoint_store.forget_spent(self._paths)
+        checkpoint_store.forget_spent(self._paths, self._definition)
         self._journal.clear()
         return {
             "changed": True,

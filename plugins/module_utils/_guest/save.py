@@ -191,7 +191,7 @@ class _Save:
         except BaseException as error:
             if not checkpoint_store.is_saved(self._paths):
                 await go_on(self._qmp, self._was_running)
-                checkpoint_store.abandon(self._paths)
+                checkpoint_store.abandon(self._paths, self._found.definition)
                 self._journal.clear()
                 log_record(
                     f"Guest {self._paths.name} not saved: {error}",

@@ -6,12 +6,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+from .._host.processes import processes_mapping_file, processes_mapping_part
 from . import checkpoint_store
 from .config import Config
 from .definition import Definition, parse_definition
 from .errors import HostmemError, Refused
+from .layout import PlacedBlock
 from .locks import VerbLock
 from .paths import GuestPaths, guest_paths
 from .recovery import settled
@@ -64,6 +67,24 @@ def copied_blocks(paths: GuestPaths) -> set[str]:
     """
     manifest = checkpoint_store.load(paths)
     return {block.id for block in manifest.blocks if block.copied} if manifest else set()
+
+
+def refuse_used(paths: GuestPaths, placed: PlacedBlock) -> None:
+    """As root, who sees every process.
+
+    :raises Refused: somebody maps memory of the saved guest.
+    """
+    block = placed.block
+    if placed.path:
+        users = processes_mapping_file(placed.path) if os.path.lexists(placed.path) else []
+    else:
+        users = processes_mapping_part(block.device, block.offset or 0, block.size)
+    if users:
+        raise Refused(
+            f"{placed.place}, memory of the saved guest {paths.name}, is mapped by process {', '.join(map(str, users))}.",
+            cause="It could change under the guest.",
+            cure="End that process first.",
+        )
 
 
 async def discard(config: Config, name: str, check: bool) -> dict[str, Any]:

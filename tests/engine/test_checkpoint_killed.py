@@ -1,0 +1,249 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Saves and restores cut off: the guest runs on, or it is saved and can be restored, once, with nobody's help."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.checkpoints import checkpoint, save, went_on
+from support.engine import EngineHost, process_state, wait_until
+from support.materials import small_tmpfs
+from support.sound import assert_sound, refuses
+
+NAME = "beat"
+KILL = "os.kill(os.getpid(), 9)"
+QEMU = 'os.kill(int(open(self.path.rpartition("/")[0].rpartition("/")[0] + "/pid").read()), 9)'
+
+# Where a save is cut off, and whether the guest is saved then.
+SAVE_POINTS = [
+    ("_guest/journal.py", "saving", "before", False),
+    ("_guest/journal.py", "saving", "after", False),
+    ("_guest/qmp.py", "migrate", "before", False),
+    ("_guest/qmp.py", "migrate", "after", False),
+    ("_guest/save.py", "sha256_of", "after", False),
+    ("_guest/checkpoint_store.py", "write_durably", "after", False),
+    ("_guest/checkpoint_store.py", "_make_marks", "after", False),
+    ("_guest/checkpoint_store.py", "rename_durably", "before", False),
+    ("_guest/checkpoint_store.py", "rename_durably", "after", True),
+    ("_guest/checkpoint_store.py", "commit", "after", True),
+]
+# Where a restore is cut off, and whether the guest is still saved then; if not, it runs.
+RESTORE_POINTS = [
+    ("_guest/journal.py", "restoring", "before", True),
+    ("_guest/journal.py", "restoring", "after", True),
+    ("_guest/restore.py", "launch", "after", True),
+    ("_guest/restore.py", "save_record", "after", True),
+    ("_guest/qmp.py", "migrate-incoming", "before", True),
+    ("_guest/qmp.py", "migrate-incoming", "after", True),
+    ("_guest/restore.py", "prepare_current", "after", True),
+    ("_guest/checkpoint_store.py", "rename_durably", "before", True),
+    ("_guest/checkpoint_store.py", "rename_durably", "after", False),
+    ("_guest/checkpoint_store.py", "remove_durably", "after", False),
+    ("_guest/journal.py", "restored", "before", False),
+    ("_guest/journal.py", "restored", "after", False),
+    ("_guest/qmp.py", "cont", "before", False),
+    ("_guest/qmp.py", "cont", "after", False),
+    ("_guest/restore.py", "make_current", "after", False),
+    ("_guest/checkpoint_store.py", "forget_spent", "before", False),
+    ("_guest/checkpoint_store.py", "forget_spent", "after", False),
+]
+
+
+def fault(
+    host: EngineHost, path: str, name: str, when: str, act: str = KILL
+) -> contextlib.AbstractContextManager[None]:
+    """The runtime that dies at a point: a journal step, a QMP command, or a function of a file. What recovers may pass it."""
+    once = f"/tmp/{host.root.name}.once"
+    host.later.callback(Path(once).unlink, missing_ok=True)
+    act = f"if not os.path.exists({once!r}): open({once!r}, 'w').close(); {act}"
+    if path == "_guest/journal.py":
+        return host.at_step(name, act, when)
+    if path == "_guest/qmp.py":
+        return host.at_command(name, act, when)
+    return host.at_function(path, name, act, when)
+
+
+def names(points: list[tuple[str, str, str, bool]]) -> list[str]:
+    return [f"{when}-{name}" for _path, name, when, _saved in points]
+
+
+@pytest.mark.parametrize(("path", "name", "when", "saved"), SAVE_POINTS, ids=names(SAVE_POINTS))
+def test_save_killed(host: EngineHost, path: str, name: str, when: str, saved: bool) -> None:
+    page = host.boot(NAME)
+    pid = host.only_qemu(NAME)
+    with fault(host, path, name, when):
+        host.begin("save", NAME).communicate()
+        host.wait_quiet()
+    if not saved:
+        assert host.only_qemu(NAME) == pid
+        assert not checkpoint(host, NAME).exists()
+        assert_sound(host, NAME, page)
+        save(host, NAME)
+    counter = page.counter
+    page.close()
+    assert host.qemu_pids(NAME) == []
+    host.one("restore", NAME)
+    went_on(host, NAME, counter)
+
+
+@pytest.mark.parametrize(("path", "name", "when", "saved"), RESTORE_POINTS, ids=names(RESTORE_POINTS))
+def test_restore_killed(host: EngineHost, path: str, name: str, when: str, saved: bool) -> None:
+    page = host.boot(NAME)
+    save(host, NAME)
+    counter = page.counter
+    page.close()
+    with fault(host, path, name, when):
+        host.begin("restore", NAME).communicate()
+        host.wait_quiet()
+    if saved:
+        assert host.qemu_pids(NAME) == []
+        assert checkpoint(host, NAME).exists()
+        assert host.one("restore", NAME)["changed"]
+    assert not checkpoint(host, NAME).exists()
+    page = went_on(host, NAME, counter)
+    assert_sound(host, NAME, page)
+
+
+def test_qemu_killed_in_save(host: EngineHost) -> None:
+    """A crash of the guest, not a checkpoint: nothing counts that was written."""
+    host.boot(NAME).close()
+    with fault(host, "_guest/qmp.py", "migrate", "after", QEMU):
+        assert host.refused("save", NAME)
+    assert host.qemu_pids(NAME) == []
+    assert not checkpoint(host, NAME).exists()
+    assert host.one("start", NAME)["how"] == "started"
+
+
+@pytest.mark.parametrize("command", ["migrate-incoming", "migrate-set-capabilities"])
+def test_qemu_killed_in_restore(host: EngineHost, command: str) -> None:
+    page = host.boot(NAME)
+    save(host, NAME)
+    counter = page.counter
+    page.close()
+    dead = 'os.kill(next(pid for pid, words in _lines() if any("gen-1/qmp.sock" in word for word in words)), 9)'
+    act = f"from .._host.processes import command_lines as _lines; {dead}"
+    with fault(host, "_guest/qmp.py", command, "before", act):
+        assert host.refused("restore", NAME)
+    assert host.qemu_pids(NAME) == []
+    host.one("restore", NAME)
+    went_on(host, NAME, counter)
+
+
+def test_qemu_and_runtime_killed_when_it_may_have_run(host: EngineHost) -> None:
+    """From then on nobody can tell whether the memory is still the state's: said plainly, and never loaded again."""
+    page = host.boot(NAME)
+    save(host, NAME)
+    page.close()
+    dead = 'os.kill(next(pid for pid, words in _lines() if any("gen-1/qmp.sock" in word for word in words)), 9)'
+    act = f"from .._host.processes import command_lines as _lines; {dead}; {KILL}"
+    with fault(host, "_guest/qmp.py", "cont", "after", act):
+        host.begin("restore", NAME).communicate()
+        host.wait_quiet()
+    assert host.qemu_pids(NAME) == []
+    for verb in ("restore", "start"):
+        refuses(host.refused(verb, NAME), "may have run since", "discard")
+    assert host.info(NAME)["state"] == "saved"
+    assert host.one("discard", NAME)["changed"]
+    assert host.one("start", NAME)["how"] == "started"
+
+
+def test_refused_cont_takes_the_restore_back(host: EngineHost) -> None:
+    """A QEMU that will not run the guest has not run it: the state is as good as before."""
+    page = host.boot(NAME)
+    save(host, NAME)
+    counter = page.counter
+    page.close()
+    with fault(
+        host, "_guest/qmp.py", "cont", "before", 'raise CommandRefused("QEMU refused cont.", cause="by a test")'
+    ):
+        refuses({**host.refused("restore", NAME), "cure": ""}, "QEMU refused cont")
+    assert host.qemu_pids(NAME) == []
+    assert host.info(NAME)["checkpoint"]["restorable"]
+    host.one("restore", NAME)
+    went_on(host, NAME, counter)
+
+
+def test_full_disk(host: EngineHost) -> None:
+    """QEMU finds no space for the state while the guest is paused: the guest goes on."""
+    page = host.boot(NAME)
+    small_tmpfs(host, host.root / "state" / NAME, "size=128k")
+    shutil.chown(host.root / "state" / NAME, host.settings["user"], host.settings["user"])
+    host.baseline[NAME] = host.listing(NAME)
+    with host.patched("_guest/save.py", "if free < state_bytes:", "if False:"):
+        refuses(host.refused("save", NAME), "did not save", "space")
+    assert_sound(host, NAME, page)
+
+
+def test_save_hangs(host: EngineHost) -> None:
+    """A runtime that comes to nothing in the middle of a save is ended, and the guest goes on."""
+    page = host.boot(NAME)
+    with (
+        host.patched("_guest/journal.py", "    SAVING: 60.0,", "    SAVING: -70.0,"),
+        fault(host, "_guest/save.py", "sha256_of", "after", "os.kill(os.getpid(), 19)"),
+    ):
+        verb = host.begin("save", NAME)
+        wait_until(lambda: any(process_state(pid) == "T" for pid in host.runtimes()), "nothing hangs", 30)
+        verb.communicate()
+        host.wait_quiet()
+    assert_sound(host, NAME, page)
+
+
+def test_killed_at_any_time(host: EngineHost) -> None:
+    """Twenty saves and restores killed at moments that nobody chose."""
+    page = host.boot(NAME)
+    counter = page.counter
+    page.close()
+    for number in range(20):
+        verb = host.begin("restore" if host.info(NAME)["state"] == "saved" else "save", NAME)
+        time.sleep(0.1 + number * 0.05)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(verb.pid, signal.SIGKILL)
+        verb.communicate()
+        host.wait_quiet()
+        state = host.info(NAME)["state"]
+        assert (state, len(host.qemu_pids(NAME))) in [("running", 1), ("saved", 0)], state
+    if host.info(NAME)["state"] == "saved":
+        host.one("restore", NAME)
+    assert_sound(host, NAME, went_on(host, NAME, counter))
+
+
+def test_lost_without_recovery(host: EngineHost) -> None:
+    """What the recovery protects from: a runtime killed in a save leaves the guest standing still for ever."""
+    page = host.boot(NAME)
+    with (
+        host.patched("_guest/verbs.py", "lambda: _recover_all(config, names))", "lambda: None)"),
+        fault(host, "_guest/save.py", "sha256_of", "after"),
+    ):
+        host.begin("save", NAME).communicate()
+        host.wait_quiet()
+    before = page.counter
+    time.sleep(1)
+    assert page.counter == before
+
+
+def test_second_load_without_protection(host: EngineHost) -> None:
+    """What the spent checkpoint protects from: killed after the guest ran, its state loads again to the memory it left behind."""
+    page = host.boot(NAME)
+    save(host, NAME)
+    counter = page.counter
+    page.close()
+    with (
+        host.patched("_guest/restore.py", "        checkpoint_store.spend(self._paths, self._manifest)\n", ""),
+        host.patched("_guest/restore.py", "        checkpoint_store.forget_spent(self._paths)\n", ""),
+    ):
+        host.one("restore", NAME)
+    page: Any = went_on(host, NAME, counter)
+    page.close()
+    os.kill(host.only_qemu(NAME), 9)
+    assert host.one("restore", NAME)["changed"]
