@@ -55,6 +55,11 @@ async def preflight(config: Config, generation: Generation, qmp: Qmp) -> Preflig
     :raises HostmemError: QEMU does not answer.
     """
     found = await examine(generation, qmp)
+    if found.status not in ("running", "paused"):
+        found.block(
+            f"Guest {found.definition.name} is {found.status}, neither running nor paused.",
+            cure="Bring it to run first.",
+        )
     _installed(found, config)
     _network(found)
     return found
@@ -70,11 +75,6 @@ async def examine(generation: Generation, qmp: Qmp) -> Preflight:
     found.status = await qmp.status()
     await _running_version(found, qmp)
     found.live = await inventory(qmp)
-    if found.status not in ("running", "paused"):
-        found.block(
-            f"Guest {definition.name} is {found.status}, neither running nor paused.",
-            cure="Bring it to run first.",
-        )
     _devices(found)
     _drift(found)
     try:

@@ -15,9 +15,10 @@ from .generations import Generation, forget_all, make_current
 from .handover import end
 from .journal import RESTORED, RESTORING, SAVING
 from .paths import GuestPaths
-from .qmp import connect
+from .qmp import Qmp, connect
 from .running_mark import mark_running, unmark_running
 from .saving_qemu import back_to_normal, go_on
+from .suspend import wake
 
 
 def concerns_checkpoint(paths: GuestPaths, entry: dict[str, Any] | None, living: list[Generation]) -> bool:
@@ -37,12 +38,20 @@ async def recover_checkpoint(paths: GuestPaths, entry: dict[str, Any], living: l
         forget_all(paths)
         unmark_running(paths)
         return "ended a QEMU of a guest that is saved"
-    was_running = bool(entry.get("was_running", True))
-    if checkpoint_store.is_spent(paths):
-        await _finish_restore(paths, living[-1], was_running)
-        return "finished the restore"
-    await _take_save_back(paths, living[-1], was_running)
-    return "took the save back: the guest goes on"
+    generation = living[-1]
+    qmp = await connect(generation.paths.qmp)
+    try:
+        if checkpoint_store.is_spent(paths):
+            await _finish_restore(paths, generation, qmp, entry)
+            outcome = "finished the restore"
+        else:
+            await _take_save_back(paths, generation, qmp, entry)
+            outcome = "took the save back: the guest goes on"
+        if entry.get("wake"):
+            await wake(qmp)
+    finally:
+        await qmp.close()
+    return outcome
 
 
 async def _dismiss(generation: Generation) -> None:
@@ -61,24 +70,16 @@ async def _dismiss(generation: Generation) -> None:
         )
 
 
-async def _finish_restore(paths: GuestPaths, generation: Generation, was_running: bool) -> None:
-    qmp = await connect(generation.paths.qmp)
-    try:
-        if was_running and await qmp.status() == "paused":
-            await qmp.execute("cont")
-        await back_to_normal(qmp)
-    finally:
-        await qmp.close()
+async def _finish_restore(paths: GuestPaths, generation: Generation, qmp: Qmp, entry: dict[str, Any]) -> None:
+    if entry.get("was_running", True) and await qmp.status() == "paused":
+        await qmp.execute("cont")
+    await back_to_normal(qmp)
     make_current(paths, generation)
     mark_running(paths, generation.number)
     checkpoint_store.forget_spent(paths, parse_definition(generation.record["definition"]))
 
 
-async def _take_save_back(paths: GuestPaths, generation: Generation, was_running: bool) -> None:
-    qmp = await connect(generation.paths.qmp)
-    try:
-        await go_on(qmp, was_running)
-    finally:
-        await qmp.close()
+async def _take_save_back(paths: GuestPaths, generation: Generation, qmp: Qmp, entry: dict[str, Any]) -> None:
+    await go_on(qmp, entry.get("was_running", True))
     make_current(paths, generation)
     checkpoint_store.abandon(paths, parse_definition(generation.record["definition"]))

@@ -48,6 +48,7 @@ from .running_mark import mark_running
 from .saving_qemu import back_to_normal, prepare_to_save
 from .started import verify_memory, wait_for_qmp
 from .store import load_guest
+from .suspend import wake
 
 VERB_WAIT = 60.0
 START_TIMEOUT = 120.0
@@ -154,7 +155,8 @@ class _Restore:
             self._taps.close()
 
     def _write(self, step: str) -> None:
-        facts = {"generation": self._number, "was_running": self._manifest.was_running}
+        manifest = self._manifest
+        facts = {"generation": self._number, "was_running": manifest.was_running, "wake": manifest.wake}
         self._journal.write(step, **facts, max_pause=self._timeout)
 
     def _undo(self, qemu: QemuProcess | None) -> None:
@@ -211,6 +213,8 @@ class _Restore:
         if self._manifest.was_running:
             await self._continue(qemu, qmp)
         make_current(self._paths, Generation(qemu.generation, qemu.process, {}))
+        if self._manifest.wake:
+            await wake(qmp)
         mark_running(self._paths, self._number)
         checkpoint_store.forget_spent(self._paths, self._definition)
         self._journal.clear()

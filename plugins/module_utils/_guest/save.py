@@ -39,11 +39,14 @@ from .saved_memory import MemoryPlan, plan_memory, saved_blocks
 from .saving_qemu import go_on, prepare_to_save, reboot_blockers
 from .sizes import format_size
 from .store import load_guest
+from .suspend import check_suspend, needs_suspend, suspend, wake
 
 VERB_WAIT = 120.0
 FIRST_VERSION = (8, 2, 0)
 # Seconds for what does not grow with the memory; the rest is reckoned from what has to be copied.
 _TIMEOUT = 60.0
+_AGENT_TIMEOUT = 10.0
+_SUSPEND_TIMEOUT = 60.0
 _SLOWEST = 8 << 20  # bytes per second
 _DEVICES = 16 << 20  # bytes of state, more than the devices of any guest seen (0.3 MiB)
 
@@ -110,6 +113,7 @@ async def _save(config: Config, paths: GuestPaths, old: Generation, qmp: Qmp, op
         found.blockers.append(blocker)
     for reason in await reboot_blockers(qmp):
         found.block("QEMU refuses to save this guest.", reason, "Remove the device, or power the guest down.")
+    await _check_sleep(found, qmp)
     refuse(found.blockers)
     seconds = round(plan.copied_bytes / rate, 1) if rate else 0.0
     if options.check:
@@ -123,6 +127,18 @@ async def _save(config: Config, paths: GuestPaths, old: Generation, qmp: Qmp, op
         "saved": saved_facts(manifest),
         "seconds": round(time.monotonic() - began, 3),
     }
+
+
+async def _check_sleep(found: Preflight, qmp: Qmp) -> None:
+    """A guest with vfio devices has to sleep while it is saved."""
+    if found.status not in ("running", "paused", "suspended"):
+        found.block(f"Guest {found.definition.name} is {found.status}.", cure="Bring it to run first.")
+    elif needs_suspend(found.live):
+        try:
+            deadline = time.monotonic() + _AGENT_TIMEOUT
+            await check_suspend(found.generation.paths, qmp, found.definition, deadline)
+        except Refused as refusal:
+            found.blockers.append(refusal)
 
 
 def _auxiliary_bytes(found: Preflight, plan: MemoryPlan) -> int:
@@ -175,22 +191,27 @@ class _Save:
         self._old = found.generation
         self._plan = plan
         self._qmp = qmp
-        self._was_running = found.status == "running"
-        self._timeout = _TIMEOUT + plan.copied_bytes / _SLOWEST
+        self._was_running = found.status in ("running", "suspended")
+        self._wake = found.status == "running" and needs_suspend(found.live)
+        self._timeout = _TIMEOUT + _SUSPEND_TIMEOUT + plan.copied_bytes / _SLOWEST
         self._journal = Journal(paths)
 
     async def run(self) -> Manifest:
         """:raises HostmemError: the guest runs on."""
-        facts = {"generation": self._old.number, "was_running": self._was_running}
+        facts = {"generation": self._old.number, "was_running": self._was_running, "wake": self._wake}
         self._journal.write(SAVING, **facts, max_pause=self._timeout)
         try:
             directory = checkpoint_store.begin(self._paths)
             queues = await queue_sizes(self._qmp)
+            if self._wake:
+                await suspend(self._old.paths, self._qmp, time.monotonic() + _SUSPEND_TIMEOUT)
             await self._migrate(checkpoint_store.state_path(directory))
             manifest = await asyncio.to_thread(self._seal, directory, queues)
         except BaseException as error:
             if not checkpoint_store.is_saved(self._paths):
                 await go_on(self._qmp, self._was_running)
+                if self._wake:
+                    await wake(self._qmp)
                 checkpoint_store.abandon(self._paths, self._found.definition)
                 self._journal.clear()
                 log_record(
@@ -234,6 +255,7 @@ class _Save:
             boot_id=boot_id(),
             generation=self._old.number,
             was_running=self._was_running,
+            wake=self._wake,
             qemu={
                 "version": ".".join(str(part) for part in self._found.running_version),
                 "package": self._found.running_package,

@@ -15,6 +15,8 @@ from .qmp import Qmp
 
 # Bytes per second: QEMU's own limit (128 MiB/s) is for networks.
 _BANDWIDTH = 1 << 40
+# A guest in one of these needs nothing but its own time: one that is suspended wakes when it is told to.
+_ON = ("running", "suspended")
 
 
 async def reboot_blockers(qmp: Qmp) -> list[str]:
@@ -52,10 +54,10 @@ async def go_on(qmp: Qmp, was_running: bool) -> None:
     """
     await cancel(qmp)
     status = await qmp.status()
-    if was_running and status != "running":
+    if was_running and status not in _ON:
         await qmp.execute("cont")
         deadline = time.monotonic() + 10.0
-        while (status := await qmp.status()) != "running":
+        while (status := await qmp.status()) not in _ON:
             if time.monotonic() >= deadline:
                 raise HostmemError(f"QEMU does not let the guest go on: it is {status}.")
             await asyncio.sleep(0.01)

@@ -1,0 +1,97 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A real Linux guest with disk, NIC and agent is saved and restored: one boot, disk and memory whole, and its TCP connection lives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from support.checkpoints import checkpoint, digest, save
+from support.engine import EngineHost
+from support.linux import LINUX, NAME, LinuxGuest
+from support.sound import refuses
+
+
+def test_saved_and_restored_in_a_newer_qemu(host: EngineHost) -> None:
+    guest = LinuxGuest(host, 50)
+    ram = host.ram_file(NAME)
+    with guest.stream():
+        save(host, NAME)
+        content = digest(ram)
+        host.install("11.1")
+        assert digest(ram) == content
+        assert host.one("start", NAME)["how"] == "restored"
+        guest.wait_for_more("D")
+    guest.assert_whole()
+    with guest.stream():
+        host.one("update", "--force", NAME)
+        save(host, NAME)
+        host.install("10.0")
+        host.one("restore", "--older", NAME)
+    guest.assert_whole()
+
+
+def test_save_that_fails(host: EngineHost) -> None:
+    """The guest stood still and goes on in its old QEMU."""
+    guest = LinuxGuest(host, 51)
+    with guest.stream(), host.at_command("migrate", 'raise HostmemError("by a test")'):
+        assert "by a test" in host.refused("save", NAME)["message"]
+    guest.assert_whole()
+    assert not checkpoint(host, NAME).exists()
+
+
+def test_larger_queues(host: EngineHost) -> None:
+    """Debian's QEMU 10.0.13 gives virtio queues 1024 entries, which QEMU 11.1 cannot load: refused, and nothing is spent."""
+    host.install("10.0.13")
+    guest = LinuxGuest(host, 52)
+    with guest.stream():
+        save(host, NAME)
+        host.install("11.1")
+        refuses(host.refused("restore", NAME), "virtio queues", "1024", "256")
+        host.install("10.0.13")
+        host.one("restore", NAME)
+    guest.assert_whole()
+
+
+def with_agent(host: EngineHost, network: int) -> LinuxGuest:
+    """A guest that can suspend itself: by its agent, and with a kernel that QEMU does not load again when it wakes."""
+    cmdline = f"{(LINUX / 'cmdline').read_text().strip()} hm.ip=10.98.{network}.2/24"
+    kernel: dict[str, Any] = {"image": str(LINUX / "vmlinuz"), "initrd": str(LINUX / "initrd"), "cmdline": cmdline}
+    return LinuxGuest(host, network, kernel=kernel)
+
+
+def test_saved_asleep(host: EngineHost) -> None:
+    """As a guest with a vfio device must be, which cannot exist here: the engine is told that this one has such a device."""
+    guest = with_agent(host, 53)
+    vfio = 'return any(kind.startswith("child<vfio-") for kind in types)'
+    with guest.stream(), host.patched("_guest/suspend.py", vfio, "return True"):
+        save(host, NAME)
+        host.install("11.1")
+        host.one("restore", NAME)
+        guest.wait_for_more("D")
+    guest.assert_whole()
+    with host.qmp(NAME) as qmp:
+        assert qmp("query-status")["status"] == "running"
+
+
+def test_save_asleep_that_fails(host: EngineHost) -> None:
+    """It is woken in its old QEMU."""
+    guest = with_agent(host, 54)
+    vfio = 'return any(kind.startswith("child<vfio-") for kind in types)'
+    with (
+        guest.stream(),
+        host.patched("_guest/suspend.py", vfio, "return True"),
+        host.at_command("migrate", 'raise HostmemError("by a test")'),
+    ):
+        assert "by a test" in host.refused("save", NAME)["message"]
+        guest.wait_for_more("D")
+    guest.assert_whole()
+
+
+def test_vfio_without_an_agent(host: EngineHost) -> None:
+    host.boot("g").close()
+    vfio = 'return any(kind.startswith("child<vfio-") for kind in types)'
+    with host.patched("_guest/suspend.py", vfio, "return True"):
+        refuses(host.refused("save", "g"), "agent")
