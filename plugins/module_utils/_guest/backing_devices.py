@@ -59,7 +59,7 @@ def plan_device(placed: PlacedBlock, user: User, fresh: bool, given: bool) -> De
             f"{device.path} holds data where block {placed.block.id} would lie, which is not known to be this guest's memory.",
             cause="With mode create it would be lost.",
             cure="Use mode open to keep it, or make the namespace anew (hostmem.qemu.pmem_namespace with destroy_data)."
-            " What another guest left there goes with: hostmem recover GUEST.",
+            " What another guest left there is cleared by its next start, or when it is undefined.",
         )
     return DevicePlan(placed, access_of(os.stat(device.path)), file_access(user), created and given)
 

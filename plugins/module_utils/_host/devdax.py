@@ -19,6 +19,8 @@ from .sysfs import number, number_in, text_in
 
 DEVICES = "/sys/bus/dax/devices"
 _PIECE = 64 << 20
+_libc = ctypes.CDLL(None)
+_libc.memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _THREADS = 4  # one cannot write as fast as a module of persistent memory can
 
 
@@ -106,10 +108,13 @@ def holds_data(path: str, offset: int, size: int) -> bool:
 
     :raises OSError: it cannot be opened or mapped.
     """
-    zeros = bytes(_PIECE)
-    with _mapped(path, offset, size) as mapping:
-        pieces = (mapping[start : start + _PIECE] for start in range(0, size, _PIECE))
-        return any(piece != zeros[: len(piece)] for piece in pieces)
+
+    def has_data(address: int, length: int) -> bool:
+        # Every byte is as the one before it, and the first one is zero.
+        return ctypes.string_at(address, 1) != b"\0" or _libc.memcmp(address, address + 1, length - 1) != 0
+
+    with _mapped(path, offset, size) as pieces, ThreadPoolExecutor(_THREADS) as pool:
+        return any(pool.map(lambda piece: has_data(*piece), pieces))
 
 
 def clear(path: str, offset: int, size: int) -> None:
@@ -117,23 +122,23 @@ def clear(path: str, offset: int, size: int) -> None:
 
     :raises OSError: it cannot be opened or mapped.
     """
-    with _mapped(path, offset, size) as mapping, ThreadPoolExecutor(_THREADS) as pool:
-        first = ctypes.c_char.from_buffer(mapping)
-        address = ctypes.addressof(first)
-        lengths = {start: min(_PIECE, size - start) for start in range(0, size, _PIECE)}
-        try:
-            # Another thread runs meanwhile: ctypes lets go of Python's lock.
-            for _done in pool.map(lambda start: ctypes.memset(address + start, 0, lengths[start]), lengths):
-                still_at_work()
-        finally:
-            del first  # the mapping cannot be closed while something refers to it
+    with _mapped(path, offset, size) as pieces, ThreadPoolExecutor(_THREADS) as pool:
+        still_at_work()
+        for _done in pool.map(lambda piece: ctypes.memset(piece[0], 0, piece[1]), pieces):
+            still_at_work()
 
 
 @contextmanager
-def _mapped(path: str, offset: int, size: int) -> Iterator[mmap.mmap]:
+def _mapped(path: str, offset: int, size: int) -> Iterator[list[tuple[int, int]]]:
+    """Address and length of each piece of a mapping. What ctypes does with one runs beside other threads: it lets go of Python's lock."""
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         with mmap.mmap(descriptor, size, offset=offset) as mapping:
-            yield mapping
+            first = ctypes.c_char.from_buffer(mapping)
+            try:
+                address = ctypes.addressof(first)
+                yield [(address + start, min(_PIECE, size - start)) for start in range(0, size, _PIECE)]
+            finally:
+                del first  # the mapping cannot be closed while something refers to it
     finally:
         os.close(descriptor)

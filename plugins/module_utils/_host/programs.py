@@ -57,6 +57,7 @@ def spawn(words: Sequence[str], output: IO[bytes], inherited: Sequence[int]) -> 
         pass_fds=inherited,
         cwd="/",
         umask=0o077,
+        env={key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET"},  # systemd listens to this one
     )
 
 
