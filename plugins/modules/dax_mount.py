@@ -97,6 +97,7 @@ extends_documentation_fragment:
   - hostmem.qemu.attributes
   - hostmem.qemu.attributes.platform
   - hostmem.qemu.attributes.actiongroup_hostmem
+  - hostmem.qemu.foreseen
   - hostmem.qemu.unused
   - hostmem.qemu.unused.config
   - hostmem.qemu.attributes.full
@@ -148,7 +149,7 @@ mount:
       type: str
       sample: mounted
     device:
-      description: Path of the device.
+      description: Path of the device; V(null) in check mode for a namespace that is still to be made.
       returned: with O(state=present)
       type: str
       sample: /dev/pmem0
@@ -168,7 +169,7 @@ mount:
       type: str
       sample: ext4
     uuid:
-      description: UUID of the file system.
+      description: UUID of the file system; V(null) in check mode for a namespace that is still to be made.
       returned: with O(state=present)
       type: str
       sample: 6b0298ce-0fc6-4852-894d-0b82e03b7ab2
@@ -239,6 +240,11 @@ diff:
       returned: always
       type: dict
       sample: {"/mnt/pmem0": {"state": "mounted", "type": "ext4", "dax": "always", "guarded": true}, "/dev/pmem0": {"file_system": "ext4"}}
+foreseen:
+  description: What there would be afterwards, O(foreseen) included, for O(foreseen) of the tasks that follow.
+  returned: in check mode
+  type: dict
+  sample: {"unmounted": ["/srv/dax"]}
 error:
   description: What was wrong, as text for people in C(msg) and in parts here.
   returned: failure
@@ -261,6 +267,7 @@ error:
       sample: Make namespace0.0 an fsdax namespace, or set dax to never.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -275,11 +282,13 @@ from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_mounts im
     device_of_namespace,
     plan_mount,
     plan_unmount,
+    presumptions,
     warnings,
 )
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.foreseen import Foreseen, foreseen_in
 
 
-def carry_out(params: dict[str, Any], check: bool) -> Plan:
+def carry_out(params: dict[str, Any], check: bool, foreseen: Foreseen) -> Plan:
     """Plan, and unless ``check`` make it so.
 
     :raises HostmemError: something is refused, or failed and was taken back.
@@ -287,7 +296,7 @@ def carry_out(params: dict[str, Any], check: bool) -> Plan:
     if params["state"] == "absent":
         plan = plan_unmount(normal(params["path"]))
     else:
-        device = params["device"] or device_of_namespace(params["namespace"])
+        device = params["device"] or device_of_namespace(params["namespace"], foreseen)
         told = params["destroy_data"] or ""
         plan = plan_mount(
             Wish(
@@ -300,7 +309,8 @@ def carry_out(params: dict[str, Any], check: bool) -> Plan:
                 reflink=params["reflink"],
                 destroy=device if told and told == params["namespace"] else told,
                 device_timeout=params["device_timeout"],
-            )
+            ),
+            foreseen,
         )
     return plan if check else apply_mount(plan)
 
@@ -321,17 +331,24 @@ def main() -> None:
             "destroy_data": {"type": "str"},
             "config": {"type": "path"},
             "runtime": {"type": "path"},
+            "foreseen": {"type": "dict"},
         },
         mutually_exclusive=[("device", "namespace")],
         required_if=[("state", "present", ["device", "namespace"], True)],
         supports_check_mode=True,
     )
     with failures_of(module, "The mount"):
-        plan = carry_out(module.params, module.check_mode)
+        foreseen = foreseen_in(module.params["foreseen"] if module.check_mode else None)
+        plan = carry_out(module.params, module.check_mode, foreseen)
         found = described(plan, module.check_mode)
-    for text in warnings(plan):
+    for text in [*warnings(plan), *presumptions(plan, foreseen)]:
         module.warn(text)
-    module.exit_json(changed=plan.changed, mount=found, diff=plan.diff())
+    more = {}
+    if module.check_mode:
+        gone = {plan.point} if plan.wish is None and plan.present is not None else set()
+        points = (set(foreseen.unmounted) - {plan.point}) | gone
+        more["foreseen"] = replace(foreseen, unmounted=tuple(sorted(points))).as_dict()
+    module.exit_json(changed=plan.changed, mount=found, diff=plan.diff(), **more)
 
 
 if __name__ == "__main__":

@@ -122,6 +122,7 @@ extends_documentation_fragment:
   - hostmem.qemu.attributes
   - hostmem.qemu.attributes.platform
   - hostmem.qemu.attributes.actiongroup_hostmem
+  - hostmem.qemu.foreseen
   - hostmem.qemu.unused
 attributes:
   check_mode:
@@ -341,6 +342,11 @@ diff:
       returned: always
       type: dict
       sample: {"/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages": 2048}
+foreseen:
+  description: What there would be afterwards, O(foreseen) included, for O(foreseen) of the tasks that follow.
+  returned: in check mode
+  type: dict
+  sample: {"groups": ["hostmem"], "pools": [{"page_size": 2097152, "pool": {"nr": 64, "free": 64, "reserved": 0, "surplus": 0, "overcommit": 0}, "nodes": []}]}
 error:
   description: What was wrong, as text for people in C(msg) and in parts here.
   returned: failure
@@ -371,6 +377,7 @@ from ansible_collections.hostmem.qemu.plugins.module_utils._failures import fail
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.config import DEFAULT_PATH
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.sizes import parse_size
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import Refused
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.foreseen import foreseen_in
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.pool_configuration import (
     PoolRequest,
     ensure_pools,
@@ -436,12 +443,14 @@ def main() -> None:
             "persist": {"type": "str", "choices": ["auto", "tmpfiles", "boot", "none"], "default": "auto"},
             "config": {"type": "path", "default": DEFAULT_PATH},
             "runtime": {"type": "path"},
+            "foreseen": {"type": "dict"},
         },
         mutually_exclusive=[("nodes", "node"), ("nodes", "count")],
         supports_check_mode=True,
     )
     with failures_of(module, "The huge pages"):
-        result = ensure_pools(request(module.params), module.check_mode)
+        foreseen = foreseen_in(module.params["foreseen"] if module.check_mode else None)
+        result = ensure_pools(request(module.params), module.check_mode, foreseen)
     for text in result.pop("warnings"):
         module.warn(text)
     module.exit_json(**result)

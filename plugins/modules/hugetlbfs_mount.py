@@ -85,6 +85,7 @@ extends_documentation_fragment:
   - hostmem.qemu.attributes
   - hostmem.qemu.attributes.platform
   - hostmem.qemu.attributes.actiongroup_hostmem
+  - hostmem.qemu.foreseen
   - hostmem.qemu.unused
   - hostmem.qemu.unused.config
   - hostmem.qemu.attributes.full
@@ -159,12 +160,12 @@ mount:
       type: int
       sample: null
     uid:
-      description: Owner of the root directory.
+      description: Owner of the root directory; null in check mode for a user that is still to be made.
       returned: always
       type: int
       sample: 0
     gid:
-      description: Group of the root directory.
+      description: Group of the root directory; null in check mode for a group that is still to be made.
       returned: always
       type: int
       sample: 997
@@ -231,6 +232,11 @@ diff:
       returned: always
       type: dict
       sample: {"/srv/huge-2M": {"state": "mounted", "options": ["pagesize=2M"], "uid": 0, "gid": 0, "mode": "0755"}}
+foreseen:
+  description: What there would be afterwards, O(foreseen) included, for O(foreseen) of the tasks that follow.
+  returned: in check mode
+  type: dict
+  sample: {"groups": ["hostmem"], "pools": [{"page_size": 2097152, "pool": {"nr": 64, "free": 64, "reserved": 8, "surplus": 0, "overcommit": 0}, "nodes": []}]}
 error:
   description: What was wrong, as text for people in C(msg) and in parts here.
   returned: failure
@@ -255,7 +261,8 @@ error:
 
 import grp
 import pwd
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -264,18 +271,20 @@ from ansible_collections.hostmem.qemu.plugins.module_utils._failures import fail
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.sizes import parse_size
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import Refused
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.mount_configuration import normal
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.foreseen import Foreseen, foreseen_in
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.hugetlbfs_mounts import (
     MountPlan,
     apply_mount,
     describe_mount,
     plan_mount,
     plan_unmount,
+    pools_after,
 )
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.hugetlbfs_options import WantedOptions, parse_limit
 
 
-def number(text: str, what: str, look_up: Callable[[str], int]) -> int:
-    """A user's or group's number.
+def number(text: str, what: str, look_up: Callable[[str], int], to_come: Sequence[str]) -> int | str:
+    """A user's or group's number; the name itself when it is among those to come.
 
     :raises Refused: there is none of that name.
     """
@@ -284,6 +293,8 @@ def number(text: str, what: str, look_up: Callable[[str], int]) -> int:
     try:
         return look_up(text)
     except KeyError as error:
+        if text in to_come:
+            return text
         raise Refused(f"There is no {what} {text} on this host.", cure="Make it first, or give a number.") from error
 
 
@@ -301,7 +312,7 @@ def octal(text: str) -> int:
     return value
 
 
-def wanted(params: dict[str, Any]) -> WantedOptions:
+def wanted(params: dict[str, Any], foreseen: Foreseen) -> WantedOptions:
     """What the parameters ask for.
 
     :raises HostmemError: they are wrong.
@@ -317,13 +328,27 @@ def wanted(params: dict[str, Any]) -> WantedOptions:
         size=parse_limit("size", params["size"]),
         min_size=parse_limit("min_size", params["min_size"]),
         nr_inodes=params["nr_inodes"],
-        uid=number(params["uid"], "user", lambda name: pwd.getpwnam(name).pw_uid),
-        gid=number(params["gid"], "group", lambda name: grp.getgrnam(name).gr_gid),
+        uid=number(params["uid"], "user", lambda name: pwd.getpwnam(name).pw_uid, foreseen.users),
+        gid=number(params["gid"], "group", lambda name: grp.getgrnam(name).gr_gid, foreseen.groups),
         mode=octal(params["mode"]),
     )
 
 
-def carry_out(params: dict[str, Any], check: bool) -> MountPlan:
+def presumptions(plan: MountPlan, foreseen: Foreseen) -> list[str]:
+    """What is presumed, in sentences."""
+    wish = plan.wanted
+    if wish is None:
+        return []
+    found = [
+        f"Presuming that there is the {what} {name} by then, whose number is not known yet."
+        for what, name in (("user", wish.uid), ("group", wish.gid))
+        if isinstance(name, str)
+    ]
+    pools = foreseen.pools.presumed(wish.page_size) if plan.fresh and wish.of_pool else ""
+    return [*found, pools] if pools else found
+
+
+def carry_out(params: dict[str, Any], check: bool, foreseen: Foreseen) -> MountPlan:
     """Plan, and unless ``check`` make it so.
 
     :raises HostmemError: something is refused with nothing changed, or the kernel refused.
@@ -332,7 +357,7 @@ def carry_out(params: dict[str, Any], check: bool) -> MountPlan:
     if params["state"] == "absent":
         plan = plan_unmount(path, params["discard_files"])
     else:
-        plan = plan_mount(path, wanted(params), params["persistent"], params["discard_files"])
+        plan = plan_mount(path, wanted(params, foreseen), params["persistent"], params["discard_files"], foreseen.pools)
     if not check and plan.changed:
         apply_mount(plan)
     return plan
@@ -354,16 +379,20 @@ def main() -> None:
             "discard_files": {"type": "bool", "default": False},
             "config": {"type": "path"},
             "runtime": {"type": "path"},
+            "foreseen": {"type": "dict"},
         },
         supports_check_mode=True,
     )
     with failures_of(module, "The mount"):
-        plan = carry_out(module.params, module.check_mode)
+        foreseen = foreseen_in(module.params["foreseen"] if module.check_mode else None)
+        plan = carry_out(module.params, module.check_mode, foreseen)
         changed, sides = plan.changed, plan.diff()
         found = describe_mount(plan, module.check_mode)
-    if plan.warning:
-        module.warn(plan.warning)
-    module.exit_json(changed=changed, mount=found, diff=sides)
+        then = replace(foreseen, pools=pools_after(plan, foreseen.pools)).as_dict() if module.check_mode else None
+    for text in [plan.warning, *presumptions(plan, foreseen)]:
+        if text:
+            module.warn(text)
+    module.exit_json(changed=changed, mount=found, diff=sides, **({} if then is None else {"foreseen": then}))
 
 
 if __name__ == "__main__":

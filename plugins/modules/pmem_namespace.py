@@ -74,6 +74,7 @@ extends_documentation_fragment:
   - hostmem.qemu.attributes
   - hostmem.qemu.attributes.platform
   - hostmem.qemu.attributes.actiongroup_hostmem
+  - hostmem.qemu.foreseen
   - hostmem.qemu.unused
   - hostmem.qemu.unused.config
   - hostmem.qemu.attributes.full
@@ -202,6 +203,11 @@ diff:
       returned: always
       type: dict
       sample: {"state": "present", "region": "region0", "name": "ram", "mode": "fsdax", "map": "dev", "align": 2097152, "size": 536870912}
+foreseen:
+  description: What there would be afterwards, O(foreseen) included, for O(foreseen) of the tasks that follow.
+  returned: in check mode
+  type: dict
+  sample: {"packages": ["ndctl"], "regions": []}
 error:
   description: What was wrong, as text for people in C(msg) and in parts here.
   returned: failure
@@ -224,6 +230,7 @@ error:
       sample: "Sizes that fit: 96M, 112M."
 """
 
+from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -231,7 +238,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hostmem.qemu.plugins.module_utils._failures import failures_of
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.sizes import parse_size
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import HostmemError
-from ansible_collections.hostmem.qemu.plugins.module_utils._host.pmem import Namespace, regions
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.pmem import Namespace
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.foreseen import Foreseen, foreseen_in
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.namespaces import (
     Plan,
     Wish,
@@ -239,6 +247,9 @@ from ansible_collections.hostmem.qemu.plugins.module_utils._memory.namespaces im
     described,
     plan_absent,
     plan_present,
+    presumptions,
+    regions_after,
+    regions_seen,
 )
 
 
@@ -262,13 +273,13 @@ def wish(params: dict[str, Any]) -> Wish:
     )
 
 
-def carry_out(params: dict[str, Any], check: bool) -> tuple[Plan, Namespace | None]:
+def carry_out(params: dict[str, Any], check: bool, foreseen: Foreseen) -> tuple[Plan, Namespace | None]:
     """Plan, and unless ``check`` make it so.
 
     :raises HostmemError: something is refused, or ndctl failed.
     """
     wanted = wish(params)
-    plan = plan_absent(wanted) if params["state"] == "absent" else plan_present(wanted)
+    plan = plan_absent(wanted, foreseen) if params["state"] == "absent" else plan_present(wanted, foreseen)
     return plan, plan.predicted() if check else apply(plan)
 
 
@@ -285,13 +296,21 @@ def main() -> None:
             "destroy_data": {"type": "str"},
             "config": {"type": "path"},
             "runtime": {"type": "path"},
+            "foreseen": {"type": "dict"},
         },
         supports_check_mode=True,
     )
     with failures_of(module, "The namespace"):
-        plan, namespace = carry_out(module.params, module.check_mode)
-        found = described(namespace, regions()) if namespace else None
-    module.exit_json(changed=plan.changed, namespace=found, diff=plan.diff())
+        foreseen = foreseen_in(module.params["foreseen"] if module.check_mode else None)
+        plan, namespace = carry_out(module.params, module.check_mode, foreseen)
+        found = described(namespace, regions_seen(foreseen)) if namespace else None
+        more = {}
+        if module.check_mode:
+            for text in presumptions(plan, foreseen):
+                module.warn(text)
+            after = replace(foreseen, regions=regions_after(plan, regions_seen(foreseen)))
+            more["foreseen"] = after.as_dict()
+    module.exit_json(changed=plan.changed, namespace=found, diff=plan.diff(), **more)
 
 
 if __name__ == "__main__":

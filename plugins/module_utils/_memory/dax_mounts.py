@@ -29,6 +29,8 @@ from .._host.pmem import regions
 from .._host.programs import required
 from .._host.unit_files import read_unit, remove_unit, systemd_escape_path, unit_path, with_header, write_unit
 from .dax_checks import check_device, check_fit, cure_for, file_system_on, warnings_about
+from .devices_to_come import device_to_come, is_to_come, namespace_to_come, words_for
+from .foreseen import NOTHING, Foreseen
 from .mount_point_checks import check_hidden, check_point, check_type, only_mount
 from .mount_units import MountUnit, UnitPlan, apply_unit, plan_absence, plan_removal, plan_unit
 
@@ -166,11 +168,13 @@ def live_dax(mount: Mount) -> str:
     return "never" if "dax=never" in options else "inode"
 
 
-def device_of_namespace(name: str) -> str:
-    """Path of the block device of the namespace with this name.
+def device_of_namespace(name: str, foreseen: Foreseen = NOTHING) -> str:
+    """Path of the block device of the namespace with this name; words in its place for one that tasks before would make.
 
     :raises Refused: there is no such namespace, or it has none.
     """
+    if namespace_to_come(name, foreseen) is not None:
+        return words_for(name)
     named = [item for region in regions() for item in region.namespaces if item.name == name]
     if len(named) != 1:
         known = (
@@ -188,14 +192,17 @@ def device_of_namespace(name: str) -> str:
     return f"/dev/{named[0].device}"
 
 
-def plan_mount(wish: Wish) -> Plan:
+def plan_mount(wish: Wish, foreseen: Foreseen = NOTHING) -> Plan:
     """Check everything and say what would happen.
 
     :raises HostmemError: with the reason; nothing was changed.
     """
     _check_wish(wish)
-    device = check_device(wish.device, wish.dax)
-    block, make = _file_system(wish, device)
+    device = device_to_come(wish.device, foreseen)
+    block, make = None, True
+    if device is None:
+        device = check_device(wish.device, wish.dax)
+        block, make = _file_system(wish, device)
     present = _present(wish.point, device)
     attach_it = make or present is None or differences(present, wish) != ""
     plan = Plan(
@@ -209,21 +216,27 @@ def plan_mount(wish: Wish) -> Plan:
         detach=attach_it and present is not None,
         directory=_directory_at(wish.point),
         unit=UnitPlan("", None, False, None),
-        uuid=uuid_for(device) if make or block is None else block.uuid,
+        uuid=_new_uuid(device) if make or block is None else block.uuid,
     )
     plan = _with_units(plan, wish, device)
     if plan.detach:
         _check_unused(plan, "cannot be mounted afresh")
     if plan.attach:
-        _check_elsewhere(plan, device)
+        if not is_to_come(device):
+            _check_elsewhere(plan, device)
         check_hidden(wish.point, present)
     elif wish.dax != "never" or present is not None:
         plan = _with(plan, found=_proved(wish, wish.point, []))
-    _require_programs(plan, device)
+    _require_programs(plan, device, foreseen)
     return plan
 
 
-def _require_programs(plan: Plan, device: BlockDevice) -> None:
+def _new_uuid(device: BlockDevice) -> str:
+    """Of the file system that is made; text in its place as long as there is no device to make it of."""
+    return "(new)" if is_to_come(device) else uuid_for(device)
+
+
+def _require_programs(plan: Plan, device: BlockDevice, foreseen: Foreseen) -> None:
     """What the plan runs is installed: an old mount must not go for one that cannot be made.
 
     :raises HostmemError: it is not; with the package.
@@ -234,7 +247,22 @@ def _require_programs(plan: Plan, device: BlockDevice) -> None:
     if plan.attach:
         programs += ["mount", "umount"] + (["udevadm"] if stable_path(plan.uuid, device) != device.path else [])
     for program in programs:
-        required(program)
+        if not foreseen.brings(program):
+            required(program)
+
+
+def presumptions(plan: Plan, foreseen: Foreseen) -> list[str]:
+    """What was presumed for a plan, in sentences."""
+    device, wish = plan.device, plan.wish
+    found = []
+    if wish is not None and device is not None and is_to_come(device):
+        found.append(
+            f"Presuming that there is the {device.path} by then, and that it is empty: its device and the UUID of its file system are not"
+            " known yet."
+        )
+    if wish is not None and plan.make and foreseen.brings(f"mkfs.{wish.type}"):
+        found.append(f"Presuming that mkfs.{wish.type} is installed by then.")
+    return found
 
 
 def _with(plan: Plan, **changes: Any) -> Plan:
@@ -551,17 +579,18 @@ def described(plan: Plan, check: bool) -> dict[str, Any]:
     wish, device, found = plan.wish, plan.device, plan.found
     if wish is None or device is None:
         return {"path": plan.point, "state": "absent"}
+    to_come = is_to_come(device)
     block = None if plan.make and check else super_block(device.path)
     mount = mount_at(plan.point)
     under = None if check else directory_under(plan.point)
     return {
         "path": plan.point,
         "state": "mounted",
-        "device": device.path,
+        "device": None if to_come else device.path,
         "namespace": device.namespace or None,
         "align": device.align,
         "fstype": wish.type,
-        "uuid": plan.uuid,
+        "uuid": None if to_come else plan.uuid,
         "block_size": block.block_size if block else None,
         "dax": wish.dax,
         "options": None if mount is None else [*mount.options, *mount.super_options],

@@ -25,11 +25,13 @@ from .._host.hugetlbfs_files import HugeFile, describe_files, holding_files, hug
 from .._host.mount_configuration import ConfiguredMount
 from .._host.mount_users import users_of
 from .._host.mounts import Mount, attach, detach, mount_at
+from .._host.numa import memory_nodes
 from .._host.programs import required
 from .hugetlbfs_options import LiveOptions, WantedOptions, live_options, wanted_options
 from .mount_point_checks import check_hidden, check_point, check_type, only_mount
 from .mount_units import MountUnit, UnitPlan, apply_unit, plan_absence, plan_removal, plan_unit
 from .pools import check_page_size
+from .seen_pools import SeenPools
 
 SOURCE = "hugetlbfs"
 
@@ -38,8 +40,8 @@ SOURCE = "hugetlbfs"
 class Root:
     """The root directory of a mount."""
 
-    uid: int
-    gid: int
+    uid: int | str
+    gid: int | str
     mode: int
 
     def as_dict(self) -> dict[str, Any]:
@@ -106,7 +108,7 @@ def _side(options: LiveOptions | None, root: Root | None, directory: bool) -> di
     return {"state": "mounted", "options": options.words(), **root.as_dict()}
 
 
-def plan_mount(point: str, wanted: WantedOptions, persistent: bool, discard: bool) -> MountPlan:
+def plan_mount(point: str, wanted: WantedOptions, persistent: bool, discard: bool, seen: SeenPools) -> MountPlan:
     """Check everything and say what would happen.
 
     :param persistent: it comes back at each boot, by a unit of ours; if not, a unit of ours for it is removed.
@@ -115,7 +117,7 @@ def plan_mount(point: str, wanted: WantedOptions, persistent: bool, discard: boo
     """
     check_page_size(wanted.page_size)
     check_point(point)
-    pages = pool(wanted.page_size)
+    pages = seen.pool(wanted.page_size)
     after = wanted.live(pages.nr - pages.surplus)
     unit = plan_unit(mount_unit(point, wanted), _same_as(wanted)) if persistent else plan_removal(point)
     plan = _with_old_percentages(_plan(point, wanted, after, unit), discard)
@@ -123,7 +125,7 @@ def plan_mount(point: str, wanted: WantedOptions, persistent: bool, discard: boo
         _check_unused(plan, "cannot be mounted afresh", _differences(plan), discard)
     if plan.fresh:
         check_hidden(plan.point, plan.present)
-        _check_least(plan)
+        _check_least(plan, seen)
         for program in ("mount", "umount"):  # an old mount must not go for one that cannot be made
             required(program)
     return plan
@@ -224,18 +226,42 @@ def _check_unused(plan: MountPlan, problem: str, reason: str, discard: bool) -> 
         )
 
 
-def _check_least(plan: MountPlan) -> None:
+def pools_without(plan: MountPlan, seen: SeenPools) -> SeenPools:
+    """The pools once the present mount is gone, if it goes, with the files in it. On which nodes their pages lie is not known: on any that has
+    pages in use.
+    """
+    before = plan.before
+    if before is None or not plan.detached:
+        return seen
+    size = before.page_size
+    whole = seen.pool(size)
+    held = sum(file.allocated for file in plan.files) // size
+    promised = sum(max(0, file.size - file.allocated) for file in plan.files) // size
+    reserved = min(whole.reserved, max(promised, (before.min_size or 0) // size - held))
+    nodes = {}
+    for node in memory_nodes():
+        found = seen.node_pool(size, node)
+        nodes[node] = replace(found, free=found.free + min(held, found.nr - found.free))
+    return seen.with_pool(size, replace(whole, free=whole.free + held, reserved=whole.reserved - reserved), nodes)
+
+
+def pools_after(plan: MountPlan, seen: SeenPools) -> SeenPools:
+    """The pools once the plan is carried out: min_size is reserved as the mount is made."""
+    found = pools_without(plan, seen)
+    if not plan.fresh or plan.after is None or plan.after.min_size is None:
+        return found
+    whole = found.pool(plan.after.page_size)
+    reserved = whole.reserved + plan.after.min_size // plan.after.page_size
+    return found.with_pool(plan.after.page_size, replace(whole, reserved=reserved), {})
+
+
+def _check_least(plan: MountPlan, seen: SeenPools) -> None:
     """min_size is reserved as the mount is made; the kernel only says that it cannot allocate memory."""
     if plan.after is None or plan.after.min_size is None:
         return
     size = plan.after.page_size
-    pages = pool(size)
-    free = pages.free - pages.reserved + max(0, pages.overcommit - pages.surplus)
-    if plan.before is not None and plan.before.page_size == size:
-        free += (
-            min(pages.reserved, (plan.before.min_size or 0) // size)
-            + sum(file.allocated for file in plan.files) // size
-        )
+    pages, then = seen.pool(size), pools_without(plan, seen).pool(size)
+    free = then.free - then.reserved + max(0, then.overcommit - then.surplus)
     if plan.after.min_size > free * size:
         files = holding_files(size)
         raise Refused(
@@ -268,7 +294,7 @@ def apply_mount(plan: MountPlan) -> None:
     if plan.fresh or plan.root != plan.wanted_root:
         descriptor = open_directory(plan.point)
         try:
-            set_owner_and_mode(descriptor, wanted.mode, wanted.uid, wanted.gid)
+            set_owner_and_mode(descriptor, wanted.mode, int(wanted.uid), int(wanted.gid))
         finally:
             os.close(descriptor)
     if plan.unit is not None:
@@ -314,6 +340,12 @@ def _unmount(plan: MountPlan) -> None:
             os.rmdir(plan.point)
 
 
+def _numbers(root: Root) -> dict[str, Any]:
+    """Owner and permissions; None for a user or group without a number yet."""
+    known = {"uid": root.uid, "gid": root.gid}
+    return {**root.as_dict(), **{key: value if isinstance(value, int) else None for key, value in known.items()}}
+
+
 def describe_mount(plan: MountPlan, check: bool) -> dict[str, Any]:
     """The mount for the result: as it is, or would be."""
     files: Sequence[HugeFile] = [] if plan.detached else plan.files
@@ -331,7 +363,7 @@ def describe_mount(plan: MountPlan, check: bool) -> dict[str, Any]:
         "size": options.size if options else None,
         "min_size": options.min_size if options else None,
         "nr_inodes": options.nr_inodes if options else None,
-        **(root.as_dict() if root and options else {"uid": None, "gid": None, "mode": None}),
+        **(_numbers(root) if root and options else {"uid": None, "gid": None, "mode": None}),
         "unit": plan.unit.name if plan.unit and plan.unit.after is not None else None,
         "configured_by": plan.unit.provided_by if plan.unit and plan.unit.provided_by else None,
         "files": [file.as_dict() for file in files],

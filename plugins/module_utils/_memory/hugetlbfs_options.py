@@ -87,15 +87,23 @@ def live_options(super_options: Sequence[str]) -> LiveOptions:
 
 @dataclass(frozen=True)
 class WantedOptions:
-    """What a mount is to have. ``mode``, ``uid`` and ``gid`` of its root directory can be changed while it is mounted."""
+    """What a mount is to have. ``mode``, ``uid`` and ``gid`` of its root directory can be changed while it is mounted.
+
+    In check mode, ``uid`` and ``gid`` are names where there is no such user or group yet.
+    """
 
     page_size: int
     size: Limit | None
     min_size: Limit | None
     nr_inodes: int | None
-    uid: int
-    gid: int
+    uid: int | str
+    gid: int | str
     mode: int
+
+    @property
+    def of_pool(self) -> bool:
+        """What becomes of it depends on the pool."""
+        return self.min_size is not None or (self.size is not None and self.size.percent is not None)
 
     def live(self, pool_pages: int) -> LiveOptions:
         """What the kernel will show, with so many pages in the pool.

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from math import gcd
 
 from .._guest.sizes import format_size
@@ -146,7 +147,7 @@ def contents(region: Region) -> str:
 def _summary(namespace: Namespace) -> str:
     name = f" named {namespace.name}" if namespace.name else ""
     state = "" if namespace.enabled else ", disabled"
-    return f"{namespace.dev}{name} ({namespace.mode}, {format_size(namespace.raw_size)}{state})"
+    return f"{namespace.dev or 'a new one'}{name} ({namespace.mode}, {format_size(namespace.raw_size)}{state})"
 
 
 def is_named(namespace: Namespace, told: str) -> bool:
@@ -154,14 +155,24 @@ def is_named(namespace: Namespace, told: str) -> bool:
     return bool(told) and told in (namespace.dev, namespace.name)
 
 
-def check_free_to_destroy(namespace: Namespace, told: str, why: str) -> None:
+def ending(namespace: Namespace, unmounted: Sequence[str]) -> list[str]:
+    """Of mount points that nothing would be mounted at any more, those where this namespace is mounted now."""
+    users = _users(namespace)
+    return [point for point in unmounted if any(text.endswith(f" is mounted at {point}") for text in users)]
+
+
+def check_free_to_destroy(namespace: Namespace, told: str, why: str, unmounted: Sequence[str] = ()) -> None:
     """Nobody uses the namespace, and it holds nothing, or is named as one that may be lost.
 
     :param told: what the user named, ``namespace0.0`` or its name.
     :param why: what it would be destroyed for, as a sentence.
+    :param unmounted: mount points that nothing would be mounted at any more.
     :raises Refused: it is in use, whatever was named; or it holds data and was not named.
     """
-    users = _users(namespace)
+    points = ending(namespace, unmounted)
+    users = [
+        text for text in _users(namespace) if not any(text.endswith(f" is mounted at {point}") for point in points)
+    ]
     if users:
         raise Refused(
             f"{namespace.dev} is in use and stays as it is.",

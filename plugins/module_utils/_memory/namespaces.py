@@ -23,6 +23,7 @@ from .._host.pmem import (
     rebuild_namespace,
     regions,
 )
+from .foreseen import NOTHING, Foreseen
 from .namespace_checks import (
     MODES,
     SMALLEST,
@@ -31,6 +32,7 @@ from .namespace_checks import (
     check_size,
     contents,
     data_of,
+    ending,
     gaps,
     is_named,
     next_sizes,
@@ -129,12 +131,24 @@ def planned_size(plan: Plan) -> int:
     return _room(plan.region, None, plan.label) if plan.region else 0
 
 
-def plan_present(wish: Wish) -> Plan:
+def regions_seen(foreseen: Foreseen) -> list[Region]:
+    """The regions as they are, or as the tasks before would leave them; of what ndctl cannot tell before it is installed, nothing.
+
+    :raises HostmemError: ndctl is missing or fails.
+    """
+    if foreseen.regions is not None:
+        return list(foreseen.regions)
+    return [] if foreseen.brings("ndctl") else regions()
+
+
+def plan_present(wish: Wish, foreseen: Foreseen = NOTHING) -> Plan:
     """What it takes that there is such a namespace.
 
     :raises HostmemError: it cannot be, would cost data nobody gave up, or is not clear; nothing was changed.
     """
-    found = regions()
+    if foreseen.brings("ndctl"):
+        return Plan("create", wish, _unseen_region(wish, foreseen), None)
+    found = regions_seen(foreseen)
     target = find(wish, found)
     if target is not None:
         region = next(item for item in found if item.dev == target.region)
@@ -320,18 +334,62 @@ def _refuse_full(wish: Wish, region: Region, room: int) -> None:
     )
 
 
-def plan_absent(wish: Wish) -> Plan:
+def _unseen_region(wish: Wish, foreseen: Foreseen) -> Region:
+    """What is to be said of a region that nothing can tell of: the namespaces that tasks before would have made."""
+    known = [item for item in foreseen.regions or () if item.dev == wish.region]
+    return known[0] if known else Region(wish.region, 0, 1, 0, 0, None, None, "unknown", True, (), True, 1, True)
+
+
+def plan_absent(wish: Wish, foreseen: Foreseen = NOTHING) -> Plan:
     """What it takes that there is no such namespace.
 
     :raises HostmemError: it is in use, or holds data nobody gave up; nothing was changed.
     """
-    found = regions()
+    found = regions_seen(foreseen)
     target = find(wish, found)
     if target is None:
         return Plan("none", wish, None, None)
     region = next(item for item in found if item.dev == target.region)
-    check_free_to_destroy(target, wish.destroy, "It would be destroyed.")
+    check_free_to_destroy(target, wish.destroy, "It would be destroyed.", foreseen.unmounted)
     return Plan("destroy", wish, region, target)
+
+
+def regions_after(plan: Plan, found: Sequence[Region]) -> tuple[Region, ...]:
+    """The regions once the plan is carried out. Where the new namespace lies is a guess: in the first stretch that has room for it."""
+    if plan.region is None or not plan.changed:
+        return tuple(found)
+    old, made = plan.region, plan.predicted()
+    region = replace(
+        old,
+        labels=old.labels or plan.label,
+        namespaces=tuple(item for item in old.namespaces if item != plan.target),
+    )
+    if made is not None:
+        starts = [start for start, size in gaps(region) if size >= made.raw_size]
+        made = replace(made, start=starts[0] if starts else None)
+        region = replace(region, namespaces=(*region.namespaces, made))
+    taken = sum(item.raw_size for item in region.namespaces) - sum(item.raw_size for item in old.namespaces)
+    free = max(0, old.available - taken)
+    largest = max((size for _start, size in gaps(region)), default=max(0, old.largest_available - taken))
+    region = replace(region, available=free, largest_available=largest)
+    return (*(item for item in found if item.dev != region.dev), region)
+
+
+def presumptions(plan: Plan, foreseen: Foreseen) -> list[str]:
+    """What was presumed for a plan, in sentences."""
+    meant = plan.wish.name or f"of mode {plan.wish.mode}"
+    if foreseen.brings("ndctl"):
+        return [f"Presuming that there is no namespace {meant} yet: only ndctl can tell, which is installed by then."]
+    found = []
+    if plan.changed and plan.region is not None and foreseen.regions is not None:
+        made = [item for item in plan.region.namespaces if not item.device and item.enabled]
+        found += [f"Presuming that by then {contents(replace(plan.region, namespaces=tuple(made)))}"] if made else []
+    if plan.action == "destroy" and plan.target is not None:
+        found += [
+            f"Presuming that nothing is mounted at {point} by then."
+            for point in ending(plan.target, foreseen.unmounted)
+        ]
+    return found
 
 
 def apply(plan: Plan) -> Namespace | None:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,16 +14,18 @@ from typing import Any
 from .._guest.config import load_config
 from .._guest.sizes import format_size
 from .._host.errors import Refused
-from .._host.hugepages import NodePool, default_page_size, node_pool
+from .._host.hugepages import default_page_size
 from .._host.hugetlb_cgroups import CgroupLimit, hugetlb_hierarchy, hugetlb_limits
 from .._host.numa import memory_nodes
 from .._host.pool_settings import PoolSetting, pool_settings
-from .guest_needs import need_of_host
+from .foreseen import Foreseen
+from .guest_needs import need, need_of_host
 from .pool_changes import Outcome, apply_pools, describe, diff, foreseen, outcome, shortfall
 from .pool_persistence import PersistencePlan, apply_persistence, choose, plan_persistence, running_pools
 from .pool_record import PoolRecord, load_record, pools_locked, store_record
 from .pools import PoolPlan, PoolWish, check_capacity, check_nodes, check_page_size, plan_pools
 from .reserve import Reserve
+from .seen_pools import SeenPools
 
 # The guests' units and the slice that the role puts them in.
 GUEST_GROUPS = ("hostmem-guest@", "machine.slice")
@@ -64,13 +67,14 @@ class Situation:
     later: bool
 
 
-def ensure_pools(request: PoolRequest, check: bool) -> dict[str, Any]:
+def ensure_pools(request: PoolRequest, check: bool, before: Foreseen) -> dict[str, Any]:
     """Make the pools be as wanted (or foretell it); the result of the module.
 
+    :param before: what would be there by then, in check mode.
     :raises HostmemError: something is refused, with nothing changed; or the kernel gave less, with what was got given back.
     """
     with pools_locked():
-        situation = _look(request)
+        situation = _look(request, before)
         if check:
             after = foreseen(situation.pools)
         else:
@@ -81,20 +85,45 @@ def ensure_pools(request: PoolRequest, check: bool) -> dict[str, Any]:
                 # Whatever fails, what was got must not be forgotten.
                 _note(situation, outcome(situation.pools))
             apply_persistence(situation.persistence)
-    return _result(situation, after, check)
+    result = _result(situation, after, check)
+    if check:
+        result["warnings"] += _presumed(situation, before)
+        result["foreseen"] = _foreseen_after(situation, after, before).as_dict()
+    return result
 
 
-def _look(request: PoolRequest) -> Situation:
+def _presumed(situation: Situation, before: Foreseen) -> list[str]:
+    """What was presumed, in sentences."""
+    grows = any(item.growth > 0 for item in situation.pools.nodes)
+    sizes = [size for size in before.pools.foreseen if grows or size == situation.request.page_size]
+    found = [before.pools.presumed(size) for size in sizes]
+    if situation.request.policy == "needed" and _no_guests_yet(situation.request.config, before):
+        found.append(f"Presuming that no guests are defined by then: {situation.request.config} is still to be made.")
+    return [text for text in found if text]
+
+
+def _foreseen_after(situation: Situation, after: Outcome, before: Foreseen) -> Foreseen:
+    nodes = {item.node: item for item in after.nodes}
+    pools = before.pools.with_pool(situation.request.page_size, after.pool, nodes)
+    return replace(before, pools=pools, configured=situation.persistence.after)
+
+
+def _no_guests_yet(config: str, before: Foreseen) -> bool:
+    return config in before.files and not os.path.exists(config)
+
+
+def _look(request: PoolRequest, before: Foreseen) -> Situation:
     check_page_size(request.page_size)
     nodes = memory_nodes()
     check_nodes(list(request.counts))
     record = load_record(request.page_size)
     kind = choose(request.persist, request.page_size) if request.present else "none"
-    wanted = _wanted(request, nodes)
+    wanted = _wanted(request, nodes, before)
+    seen = before.pools
     overcommit = _overcommit(request, record)
-    persistence = plan_persistence(kind, request.page_size, wanted, overcommit, nodes)
+    persistence = plan_persistence(kind, request.page_size, wanted, overcommit, nodes, before.configured)
     if not request.present:
-        wanted = {node: _without_ours(request.page_size, node, record, persistence) for node in wanted}
+        wanted = {node: _without_ours(request.page_size, node, record, persistence, seen) for node in wanted}
     later = kind == "boot" and not persistence.provided and not _booted(request.page_size, persistence, nodes)
     wish = PoolWish(
         request.page_size,
@@ -106,32 +135,34 @@ def _look(request: PoolRequest) -> Situation:
         request.reserve,
     )
     if kind != "none":
-        check_capacity(wish)
+        check_capacity(wish, seen)
     if later and not persistence.changed:
         # It was tried when the parameters were written. Trying again each time would be luck, and never end.
         wish = replace(
-            wish, counts={node: min(pages, _now(request, node).persistent) for node, pages in wanted.items()}
+            wish,
+            counts={
+                node: min(pages, seen.node_pool(request.page_size, node).persistent) for node, pages in wanted.items()
+            },
         )
     conflicts = _conflicts(request.page_size, wanted, persistence) if request.present else []
     if not persistence.provided:
         check_others(request.policy, kind, {node: pages for node, pages in wanted.items() if pages}, conflicts)
     root = hugetlb_hierarchy()
     limits = hugetlb_limits(root, request.page_size, GUEST_GROUPS) if root else []
-    return Situation(request, nodes, wanted, plan_pools(wish), persistence, record, conflicts, limits, later)
+    return Situation(request, nodes, wanted, plan_pools(wish, seen), persistence, record, conflicts, limits, later)
 
 
-def _now(request: PoolRequest, node: int) -> NodePool:
-    return node_pool(request.page_size, node)
-
-
-def _wanted(request: PoolRequest, nodes: list[int]) -> dict[int, int]:
+def _wanted(request: PoolRequest, nodes: list[int], before: Foreseen) -> dict[int, int]:
     """Pages by node that the configuration is to have."""
     if not request.present:
         return dict.fromkeys(request.counts or nodes, 0)
     if request.policy != "needed":
         return dict(request.counts)
     places = sorted(request.counts) or nodes
-    wanted = need_of_host(load_config(request.config), request.page_size, places, nodes)
+    if _no_guests_yet(request.config, before):
+        wanted = need([], request.page_size, places, nodes)
+    else:
+        wanted = need_of_host(load_config(request.config), request.page_size, places, nodes)
     return {node: pages + request.counts.get(node, 0) for node, pages in wanted.items()}
 
 
@@ -142,9 +173,9 @@ def _overcommit(request: PoolRequest, record: PoolRecord) -> int | None:
     return None if request.counts else record.overcommit
 
 
-def _without_ours(page_size: int, node: int, record: PoolRecord, persistence: PersistencePlan) -> int:
+def _without_ours(page_size: int, node: int, record: PoolRecord, persistence: PersistencePlan, seen: SeenPools) -> int:
     """What remains of a node's pool without the pages that we have got since the boot, or that our configuration got at boot."""
-    present = node_pool(page_size, node).persistent
+    present = seen.node_pool(page_size, node).persistent
     return max(0, present - record.pages.get(node, _known(page_size, node, persistence)))
 
 

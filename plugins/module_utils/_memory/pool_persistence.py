@@ -19,6 +19,7 @@ from .._host.files import remove_file, write_text
 from .._host.hugepages import gigantic, node_directory, pool_directory
 from .._host.own_files import HEADER, read_own
 from .._host.pool_settings import later_bare_counts, parse_boot_pools
+from .._host.programs import find_program
 from .._host.unit_files import require_systemd
 
 TMPFILES = "/etc/tmpfiles.d/hostmem-hugepages.conf"
@@ -39,6 +40,26 @@ class PersistentPools:
     def pages(self, page_size: int, node: int) -> int:
         """Pages that our configuration gives a node at boot."""
         return self.files.get(_node_file(page_size, node)) or self.boot.get(page_size, {}).get(node, 0)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For results; configured_in() reads it."""
+        boot = [
+            {"page_size": size, "node": node, "pages": pages}
+            for size, counts in self.boot.items()
+            for node, pages in counts.items()
+        ]
+        return {"files": dict(self.files), "boot": boot}
+
+
+def configured_in(data: Mapping[str, Any]) -> PersistentPools:
+    """What as_dict() gave.
+
+    :raises KeyError, TypeError, ValueError: it is something else.
+    """
+    boot: dict[int, dict[int, int]] = {}
+    for item in data["boot"]:
+        boot.setdefault(int(item["page_size"]), {})[int(item["node"])] = int(item["pages"])
+    return PersistentPools({str(path): int(number) for path, number in data["files"].items()}, boot)
 
 
 @dataclass(frozen=True)
@@ -62,12 +83,12 @@ class PersistencePlan:
         return [boot_words(size, pools.boot[size], self.single_node) for size in sorted(pools.boot)]
 
     def diff(self) -> dict[str, dict[str, Any]]:
-        """Before and after by our files, for --diff."""
+        """Before and after by those of our files that change, for --diff."""
         sides: dict[str, dict[str, Any]] = {"before": {}, "after": {}}
         for side, pools in (("before", self.before), ("after", self.after)):
-            if self.before.files or self.after.files:
+            if self.before.files != self.after.files:
                 sides[side][self.tmpfiles] = tmpfiles_text(pools.files)
-            if self.means and (self.before.boot or self.after.boot):
+            if self.means and self.before.boot != self.after.boot:
                 groups = self.groups(pools)
                 sides[side][self.means.file] = self.means.text(groups) if groups else ""
         return sides
@@ -131,16 +152,18 @@ def plan_persistence(
     counts: Mapping[int, int],
     overcommit: int | None,
     nodes: Sequence[int],
+    foreseen: PersistentPools | None = None,
 ) -> PersistencePlan:
     """What it takes that the nodes have so many pages at each boot. Other nodes and sizes keep what they have.
 
     :param kind: tmpfiles, boot, or none (of ours).
     :param overcommit: limit of surplus pages for each boot; None leaves what there is.
     :param nodes: all of the host.
+    :param foreseen: what tasks before would have configured, in check mode.
     :raises Refused: there is no such means on this host.
     """
     means = find_means(NAME)
-    before = persistent_pools(means, nodes)
+    before = foreseen or persistent_pools(means, nodes)
     files, boot = dict(before.files), {size: dict(pages) for size, pages in before.boot.items()}
     mine = boot.setdefault(page_size, {})
     for node, pages in counts.items():
@@ -173,13 +196,22 @@ def _check_boot(plan: PersistencePlan, page_size: int, nodes: Sequence[int]) -> 
         raise Refused(
             f"Huge pages of {format_size(page_size)} cannot be asked for at boot.",
             cause="None of update-grub, grubby and /etc/kernel/cmdline (kernel-install) is on this host to keep boot parameters.",
-            cure=f"Put {words} on the kernel's command line by your own means, or set persist to none.",
+            cure=f"Put {words} on the kernel's command line by your own means{_by_pbl(words)}, or set persist to none.",
         )
     if plan.means and plan.means.kind == "grubby":
         _check_grubby(plan, words)
     if plan.means and plan.means.kind == "grub":
         check_grub(plan.means)
     return plan
+
+
+def _by_pbl(words: str) -> str:
+    """SUSE's tool as a hint only: it edits the user's /etc/default/grub, takes away words of the same name whoever put them there, and knows no
+    groups (add-option and del-option of openSUSE/perl-bootloader).
+    """
+    if find_program("pbl") is None:
+        return ""
+    return f" ({'; '.join(f'pbl --add-option {word}' for word in words.split())}; pbl --config), and reboot"
 
 
 def check_grub(means: BootMeans) -> None:

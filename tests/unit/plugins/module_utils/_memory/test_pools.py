@@ -22,6 +22,7 @@ from ansible_collections.hostmem.qemu.plugins.module_utils._memory.pools import 
     plan_pools,
 )
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.reserve import Reserve, parse_reserve
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.seen_pools import SeenPools
 
 from .sysfs import GIB, MIB, Sysfs
 
@@ -32,7 +33,7 @@ def fixture_sysfs(tmp_path: Path) -> Sysfs:
 
 
 def plan(sysfs: Sysfs, counts: dict[int, int], size: int = 2 * MIB, **changes: Any) -> PoolPlan:
-    return plan_pools(PoolWish(size, counts, **{"reserve": Reserve(size=0), **changes}), sysfs.root)
+    return plan_pools(PoolWish(size, counts, **{"reserve": Reserve(size=0), **changes}), SeenPools(root=sysfs.root))
 
 
 def targets(found: PoolPlan) -> dict[int, int]:
@@ -105,11 +106,13 @@ def test_growth_that_comes_at_the_next_boot_is_not_refused(sysfs: Sysfs) -> None
 
 def test_pools_that_would_leave_nothing_at_boot(sysfs: Sysfs) -> None:
     sysfs.node(0, nr=1024, free=1024)
-    check_capacity(PoolWish(GIB, {0: 1}), sysfs.root)
+    check_capacity(PoolWish(GIB, {0: 1}), SeenPools(root=sysfs.root))
     with pytest.raises(Refused, match=r"they are 2048 MiB\. Cause: Of the node's 4096 MiB, 2048 MiB are in pools"):
-        check_capacity(PoolWish(GIB, {0: 2}), sysfs.root)
-    check_capacity(PoolWish(GIB, {0: 2}, reserve=Reserve(size=0)), sysfs.root)
-    check_capacity(PoolWish(2 * MIB, {0: 1024}, reserve=Reserve(percent=90)), sysfs.root)  # they are there
+        check_capacity(PoolWish(GIB, {0: 2}), SeenPools(root=sysfs.root))
+    check_capacity(PoolWish(GIB, {0: 2}, reserve=Reserve(size=0)), SeenPools(root=sysfs.root))
+    check_capacity(
+        PoolWish(2 * MIB, {0: 1024}, reserve=Reserve(percent=90)), SeenPools(root=sysfs.root)
+    )  # they are there
 
 
 @pytest.mark.parametrize(
@@ -222,4 +225,4 @@ def test_unknown_node(sysfs: Sysfs) -> None:
 
 def test_a_kernel_without_huge_pages(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="offer none"):
-        plan_pools(PoolWish(2 * MIB, {0: 1}), str(tmp_path))
+        plan_pools(PoolWish(2 * MIB, {0: 1}), SeenPools(root=str(tmp_path)))
