@@ -10,8 +10,8 @@ module: live_update
 short_description: Move running guests into the installed QEMU
 version_added: 1.0.0
 description:
-  - Replaces the QEMU under running guests by the installed one, through QEMU's C(cpr-transfer). A guest pauses for some
-    milliseconds; its memory stays where it is, and its devices, disks and connections go on.
+  - Replaces the QEMU under running guests by the installed one, through QEMU's live update (C(cpr-transfer), C(cpr-reboot),
+    C(cpr-exec)). A guest pauses for some milliseconds; its memory stays where it is, and its devices, disks and connections go on.
   - A guest that runs in the installed QEMU already is left alone, unless O(force).
   - "What would make the update of a guest fail is found while it still runs, and refused with cause and cure. If an update
     fails nevertheless, the guest runs on in its old QEMU."
@@ -41,6 +41,20 @@ options:
       - Seconds that a guest may be paused before its update is called off.
       - Without it, what the guest's definition says.
     type: float
+  method:
+    description:
+      - How a guest gets into the installed QEMU.
+      - V(transfer) is C(cpr-transfer), for QEMU 10.0 and later, from one to the same or a newer version. The old QEMU hands all
+        memory over to the new one; the shortest pause.
+      - V(checkpoint) is C(cpr-reboot), for QEMU 8.2 and later, also back to an older version. Memory in shared files stays in its
+        place, everything else goes through a file. Guests with memory that is no file (C(memfd)) cannot take it.
+      - V(exec) is C(cpr-exec), for QEMU 10.2 and later. QEMU replaces itself in its process, so that its PID stays. All that
+        V(transfer) needs is needed, too, and C(sandbox.spawn) in the guest's definition. A second new QEMU stands by meanwhile,
+        and goes on with the guest (in another process) if the new program fails.
+      - V(auto) takes V(transfer) where it is possible, else V(checkpoint); it never takes V(exec).
+    type: str
+    choices: [auto, transfer, checkpoint, exec]
+    default: auto
   parallel:
     description:
       - Number of live updates at once on the host.
@@ -78,6 +92,11 @@ EXAMPLES = r"""
     max_pause: 0.5
   register: moved
 
+- name: Go back to the older QEMU that was installed again
+  hostmem.qemu.live_update:
+    all: true
+    method: checkpoint
+
 - name: Show how long they were paused
   ansible.builtin.debug:
     msg: "{{ item.guest }}: {{ item.pause_ms | default(0) }} ms"
@@ -113,6 +132,16 @@ updates:
       returned: when RV(updates[].ok)
       type: str
       sample: /usr/bin/qemu-system-x86_64 was replaced since the guest's QEMU started
+    method:
+      description: How the guest was moved, or would be, V(transfer), V(checkpoint) or V(exec).
+      returned: when the guest was moved, or in check mode would be
+      type: str
+      sample: transfer
+    method_reason:
+      description: Why by this method. With O(method=auto), why others that come before it are not possible.
+      returned: when the guest was moved, or in check mode would be
+      type: str
+      sample: cpr-transfer is possible, which pauses the guest for the shortest time
     pause_ms:
       description: Milliseconds from the stop of the guest in the old QEMU to its start in the new one. Empty for a guest that was paused before.
       returned: when the guest was moved
@@ -166,7 +195,7 @@ updates:
     warnings:
       description: >-
         What the guest has lost, empty when it is nothing. Only persistent dirty bitmaps of disks can be lost, when others change the image
-        meanwhile.
+        meanwhile. With V(exec) also that the new program failed and the QEMU that stood by has the guest now.
       returned: when the guest was moved
       type: list
       elements: str
@@ -237,6 +266,8 @@ def verb_options(params: dict[str, Any], check: bool) -> list[str]:
         options.append("--force")
     if params["max_pause"] is not None:
         options += ["--max-pause", str(params["max_pause"])]
+    if params["method"] != "auto":
+        options += ["--method", params["method"]]
     if params["parallel"] is not None:
         options += ["--parallel", str(params["parallel"])]
     if params["all"]:
@@ -275,6 +306,7 @@ def main() -> None:
             "all": {"type": "bool", "default": False},
             "force": {"type": "bool", "default": False},
             "max_pause": {"type": "float"},
+            "method": {"type": "str", "choices": ["auto", "transfer", "checkpoint", "exec"], "default": "auto"},
             "parallel": {"type": "int"},
             **runtime_options(),
         },

@@ -10,13 +10,12 @@ import os
 import shutil
 import socket
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from support.engine import EngineHost, wait_until
 from support.host import QEMU_TREES
-from support.materials import digests, disk, huge_pages, image
+from support.materials import block_of, digests, disk, image
 from support.sound import assert_alive, assert_never_two, assert_sound, refuses, undisturbed
 
 
@@ -82,24 +81,6 @@ def test_same_version_packed_anew(host: EngineHost) -> None:
 
 
 # --- memory
-
-
-def block_of(host: EngineHost, kind: str) -> dict[str, Any]:
-    """A memory block of a kind; hugetlbfs gets its pages."""
-    if kind == "memfd":
-        return {"id": "ram0", "size": "64M", "backing": "memfd"}
-    if kind in ("hugetlbfs", "hugetlbfs temp"):
-        mode = "temp" if "temp" in kind else "create"
-        directory = str(huge_pages(host, 40) / "g")
-        return host.block("g", backing="hugetlbfs", page_size="2M", directory=directory, mode=mode)
-    changes: dict[str, dict[str, Any]] = {
-        "tmpfs": {},
-        "tmpfs temp": {"mode": "temp"},
-        "tmpfs prealloc": {"prealloc": True},
-        "file": {"backing": "file", "directory": str(host.root / "ram")},
-        "file temp": {"backing": "file", "directory": str(host.root / "ram"), "mode": "temp"},
-    }
-    return host.block("g", **changes[kind])
 
 
 @pytest.mark.parametrize(

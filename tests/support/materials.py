@@ -53,6 +53,24 @@ def huge_pages(host: EngineHost, count: int) -> Path:
     return directory
 
 
+def block_of(host: EngineHost, kind: str) -> dict[str, Any]:
+    """A memory block of a kind; hugetlbfs gets its pages."""
+    if kind == "memfd":
+        return {"id": "ram0", "size": "64M", "backing": "memfd"}
+    if kind in ("hugetlbfs", "hugetlbfs temp"):
+        mode = "temp" if "temp" in kind else "create"
+        directory = str(huge_pages(host, 40) / "g")
+        return host.block("g", backing="hugetlbfs", page_size="2M", directory=directory, mode=mode)
+    changes: dict[str, dict[str, Any]] = {
+        "tmpfs": {},
+        "tmpfs temp": {"mode": "temp"},
+        "tmpfs prealloc": {"prealloc": True},
+        "file": {"backing": "file", "directory": str(host.root / "ram")},
+        "file temp": {"backing": "file", "directory": str(host.root / "ram"), "mode": "temp"},
+    }
+    return host.block("g", **changes[kind])
+
+
 def small_tmpfs(host: EngineHost, directory: Path, options: str) -> None:
     """Mount a tmpfs; it is unmounted after the guest's end."""
     directory.mkdir(parents=True, exist_ok=True)

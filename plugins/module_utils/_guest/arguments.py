@@ -23,12 +23,15 @@ LOG = "@log@"
 
 
 def machine_options(definition: Definition) -> str:
-    """Value of -machine. aux-ram-share=on from the first boot: it cannot be added later, and cpr-transfer needs it."""
+    """Value of -machine. aux-ram-share=on from the first boot: it cannot be added later, and cpr-transfer needs it.
+
+    QEMU has it since 10.0: for an older one the definition leaves it out.
+    """
     single = definition.blocks[0].numa_node is None
     options = {
         "accel": definition.accel,
         "memory-backend": definition.blocks[0].id if single else None,
-        "aux-ram-share": True,
+        "aux-ram-share": definition.aux_ram_share or None,
         "nvdimm": True if definition.nvdimms else None,
     }
     return format_options(options, definition.machine)

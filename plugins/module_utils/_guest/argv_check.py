@@ -96,6 +96,9 @@ class _Check:
                 self.problems.append(f"-{flag} is missing")
         if [parse_options(value, "enable").get("enable") for value in self._values("sandbox")] != ["on"]:
             self.problems.append("-sandbox on is missing")
+        wanted = "allow" if self._definition.sandbox_spawn else "deny"
+        for got in self._parsed("sandbox", "enable"):
+            self._same("-sandbox", got, {"spawn": wanted})
 
     def _check_machine(self) -> None:
         definition = self._definition

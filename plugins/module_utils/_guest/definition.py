@@ -102,6 +102,8 @@ class Definition:
     kernel: Kernel | None = None
     arguments: list[str] = field(default_factory=list)
     max_pause: float = 2.0
+    aux_ram_share: bool = True
+    sandbox_spawn: bool = False
     on_host_shutdown: str = "poweroff"
     on_power_cut: str = "start"
 
@@ -113,6 +115,7 @@ class Definition:
     def as_dict(self) -> dict[str, Any]:
         """The complete definition in the form users write, with every default filled in; what has no value is left out."""
         data: dict[str, Any] = _without_empty(asdict(self))
+        data["sandbox"] = {"spawn": data.pop("sandbox_spawn")}
         data["cpu"] = {"model": data.pop("cpu_model"), "count": data.pop("cpus")}
         data["memory"] = {"blocks": data.pop("blocks")}
         return data
@@ -157,6 +160,8 @@ def parse_definition(data: Any) -> Definition:
         kernel=_kernel(top),
         arguments=_arguments(top),
         max_pause=top.number("max_pause", 2.0, 0.01, 3600),
+        aux_ram_share=top.boolean("aux_ram_share", True),
+        sandbox_spawn=_sandbox(top),
         on_host_shutdown=top.choice("on_host_shutdown", ("poweroff", "save"), "poweroff"),
         on_power_cut=top.choice("on_power_cut", ("start", "refuse"), _on_power_cut(top)),
     )
@@ -193,6 +198,13 @@ def _cpu(top: Fields) -> dict[str, Any]:
     if model.partition(",")[0] == "host" and top.raw("accel") == "tcg":
         fields.fail("model", "host needs accel kvm: name a model such as qemu64 or max")
     return {"cpu_model": model, "cpus": count or 1}
+
+
+def _sandbox(top: Fields) -> bool:
+    fields = Fields({} if top.raw("sandbox") is None else top.raw("sandbox"), "sandbox", top.problems)
+    spawn = fields.boolean("spawn", False)
+    fields.finish()
+    return spawn
 
 
 def _memory(top: Fields, name: str) -> list[MemoryBlock]:

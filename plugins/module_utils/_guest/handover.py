@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections.abc import Collection
 
+from .._host.files import remove_file
 from .._host.processes import Process
 from .errors import HostmemError
 from .generations import Generation, forget_dead, make_current
@@ -106,11 +107,20 @@ async def roll_forward(paths: GuestPaths, old: Process, new: Generation, was_run
             cause="It is stuck in the kernel.",
             cure="See dmesg; the guest must never run twice.",
         )
+    await go_on(new, was_running)
+    Journal(paths).clear()
+
+
+async def go_on(new: Generation, was_running: bool) -> None:
+    """Let the guest run in the QEMU that has it, if it does not yet. Device state on its way is spent before that.
+
+    :raises HostmemError: QEMU does not answer.
+    """
     qmp = await connect(new.paths.qmp)
     try:
+        remove_file(new.paths.device_state)
         if was_running and await qmp.status() != "running":
             await qmp.execute("cont")
         await set_normal(qmp)
     finally:
         await qmp.close()
-    Journal(paths).clear()

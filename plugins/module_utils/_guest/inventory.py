@@ -77,7 +77,8 @@ async def machine(qmp: Qmp) -> dict[str, Any]:
 
     return {
         "type": str(await get("type")).removesuffix("-machine"),
-        "aux_ram_share": await _get_or_none(qmp, "aux-ram-share"),
+        # QEMUs before 10.0 have no such property: nothing is shared.
+        "aux_ram_share": bool(await _get_or_none(qmp, "aux-ram-share")),
         "memory_backend": await get("memory-backend"),
     }
 

@@ -24,11 +24,12 @@ from .recovery import recover_locked, settled
 from .slots import UpdateSlot
 from .update_attempt import Attempt, both_qemus
 from .update_by_checkpoint import Checkpoint
+from .update_by_exec import Exec
 from .update_by_transfer import Transfer
-from .update_methods import AUTO, CHECKPOINT, TRANSFER, choose
+from .update_methods import AUTO, CHECKPOINT, EXEC, TRANSFER, choose
 
 VERB_WAIT = 120.0
-_ATTEMPTS: dict[str, type[Attempt]] = {TRANSFER: Transfer, CHECKPOINT: Checkpoint}
+_ATTEMPTS: dict[str, type[Attempt]] = {TRANSFER: Transfer, CHECKPOINT: Checkpoint, EXEC: Exec}
 
 
 @dataclass(frozen=True)

@@ -23,32 +23,35 @@ from .qemu_options import format_options, parse_options
 
 @dataclass
 class QemuProcess:
-    """A QEMU this program started. It outlives this program: it is in a session of its own and inherits only the guest's lock."""
+    """A QEMU that is on its way to carry the guest. It outlives this program.
+
+    ``popen`` when this program started it: in a session of its own, inheriting only the guest's lock and taps.
+    """
 
     generation: GenerationPaths
-    popen: Started
     process: Process
+    popen: Started | None = None
 
-    def exit_status(self) -> int | None:
-        """None while it runs; negative: killed by that signal."""
-        return self.popen.poll()
+    def ended(self) -> bool:
+        """Whether it runs no more."""
+        return not self.process.alive() if self.popen is None else self.popen.poll() is not None
 
     def complaint(self, what: str) -> HostmemError:
         """An error with what QEMU wrote before it ended."""
-        status = self.exit_status()
-        how = (
-            "still runs"
-            if status is None
-            else f"was killed by signal {-status}"
-            if status < 0
-            else f"exited with {status}"
-        )
-        return HostmemError(what, cause=f"QEMU {how}.", qemu=qemu_output(self.generation))
+        return HostmemError(what, cause=f"QEMU {self._fate()}.", qemu=qemu_output(self.generation))
+
+    def _fate(self) -> str:
+        if not self.ended():
+            return "still runs"
+        if self.popen is None or self.popen.returncode is None:
+            return "ended"
+        status = self.popen.returncode
+        return f"was killed by signal {-status}" if status < 0 else f"exited with {status}"
 
     def end(self) -> None:
         """SIGKILL: the files and sockets it made stay for whoever cleans up."""
         self.process.kill()
-        self.popen.poll()
+        self.ended()
 
 
 def qemu_output(generation: GenerationPaths) -> str:
@@ -62,7 +65,7 @@ def launch(binary: str, argv: list[str], generation: GenerationPaths, inherited:
     :param inherited: descriptors that QEMU keeps: of guest.lock and of the taps.
     :raises HostmemError: the program cannot be run.
     """
-    words = [binary, *argv, "-S", "-qmp", f"unix:{generation.qmp},server=on,wait=off", "-D", generation.debug_log]
+    words = command_line(binary, argv, generation)
     try:
         with open(generation.output, "ab") as output:
             popen = spawn(words, output, inherited)
@@ -73,7 +76,12 @@ def launch(binary: str, argv: list[str], generation: GenerationPaths, inherited:
             cure="Check the package that provides it and the log directory.",
         ) from error
     started = process(popen.pid)
-    return QemuProcess(generation, popen, started or Process(popen.pid, -1))
+    return QemuProcess(generation, started or Process(popen.pid, -1), popen)
+
+
+def command_line(binary: str, argv: list[str], generation: GenerationPaths) -> list[str]:
+    """The words that start a generation: stopped (-S), with a QMP socket and a log of its own."""
+    return [binary, *argv, "-S", "-qmp", f"unix:{generation.qmp},server=on,wait=off", "-D", generation.debug_log]
 
 
 def fill_placeholders(argv: list[str], generation: GenerationPaths, others: Mapping[str, str]) -> list[str]:

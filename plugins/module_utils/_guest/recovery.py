@@ -15,12 +15,13 @@ from .._host.unfinished import remove_unfinished
 from .config import Config
 from .errors import HostmemError
 from .generations import Generation, forget_dead, living_generations, make_current
-from .handover import roll_back, roll_forward, set_normal
+from .handover import go_on, roll_back, roll_forward
 from .journal import COLD_STARTING, COLD_VERIFIED, CONTINUED, HANDOVER, RESTORING, STARTING, Journal
 from .locks import VerbLock
 from .paths import GuestPaths, guest_paths
 from .qmp import connect
 from .recovery_checkpoint import concerns_checkpoint, recover_checkpoint
+from .recovery_exec import concerns_exec, recover_exec
 
 VERB_WAIT = 120.0
 
@@ -81,6 +82,8 @@ async def _recover(paths: GuestPaths, entry: dict[str, Any], living: dict[int, G
         return "no QEMU was left"
     if entry.get("step") in (COLD_STARTING, COLD_VERIFIED):
         return await _recover_start(paths, entry, living)
+    if concerns_exec(entry):
+        return await recover_exec(paths, entry, living)
     if "from" in entry:
         return await _recover_update(paths, entry, living)
     return await _keep_running_one(paths, list(living.values()))
@@ -134,13 +137,7 @@ async def _forward(paths: GuestPaths, old: Generation | None, new: Generation, w
         await roll_forward(paths, old.process, new, was_running)
         return
     make_current(paths, new)
-    qmp = await connect(new.paths.qmp)
-    try:
-        if was_running and await qmp.status() != "running":
-            await qmp.execute("cont")
-        await set_normal(qmp)
-    finally:
-        await qmp.close()
+    await go_on(new, was_running)
 
 
 async def _back(paths: GuestPaths, old: Generation, new: Generation | None, was_running: bool) -> None:

@@ -31,7 +31,7 @@ async def wait_for_socket(qemu: QemuProcess, path: str, deadline: float) -> None
     :raises HostmemError: QEMU ended first, or the time is over.
     """
     while not listening(path):
-        if qemu.exit_status() is not None:
+        if qemu.ended():
             raise qemu.complaint("The new QEMU ended while starting.")
         if time.monotonic() >= deadline:
             raise qemu.complaint(f"The new QEMU did not make {os.path.basename(path)} in time.")
@@ -48,7 +48,7 @@ async def wait_for_qmp(qemu: QemuProcess, deadline: float) -> Qmp:
         try:
             return await connect(qemu.generation.qmp)
         except HostmemError:
-            if qemu.exit_status() is not None:
+            if qemu.ended():
                 raise qemu.complaint("The new QEMU ended while starting.") from None
             if time.monotonic() >= deadline:
                 raise
@@ -64,7 +64,7 @@ async def verify_memory(qmp: Qmp, qemu: QemuProcess, definition: Definition) -> 
     problems = []
     if real["type"] != definition.machine:
         problems.append(f"the machine is {real['type']}, the definition says {definition.machine}")
-    if real["aux_ram_share"] is False:
+    if definition.aux_ram_share and real["aux_ram_share"] is False:
         problems.append("aux-ram-share is off")
     blocks = await ram_blocks(qmp)
     for block in blocks:

@@ -9,6 +9,7 @@ For guests that cpr-transfer cannot take: without aux-ram-share, in a QEMU befor
 
 from __future__ import annotations
 
+from .._host.files import remove_file
 from .handover import set_mode
 from .journal import INCOMING, MIGRATING
 from .paths import GenerationPaths
@@ -45,3 +46,6 @@ class Checkpoint(Attempt):
         await self.sent(pause_end)
         await self.new.execute("migrate-incoming", uri=uri, exit_on_error=False)
         await self.loaded(pause_end)
+
+    async def before_continuing(self) -> None:
+        remove_file(self.qemu.generation.device_state)

@@ -123,15 +123,19 @@ def process(pid: int) -> Process | None:
 def command_lines() -> Iterator[tuple[int, list[str]]]:
     """PID and argument list of every process that shows one."""
     for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        try:
-            with open(f"/proc/{entry}/cmdline", "rb") as file:
-                words = file.read().split(b"\0")[:-1]
-        except OSError:
-            continue
+        words = command_line(int(entry)) if entry.isdigit() else []
         if words:
-            yield int(entry), [word.decode("utf-8", "surrogateescape") for word in words]
+            yield int(entry), words
+
+
+def command_line(pid: int) -> list[str]:
+    """The argument list of a process; empty when it is gone, or shows none."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read().split(b"\0")[:-1]
+    except OSError:
+        return []
+    return [word.decode("utf-8", "surrogateescape") for word in words]
 
 
 def sees_same_directory(pid: int, path: str) -> bool:

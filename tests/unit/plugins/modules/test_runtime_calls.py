@@ -15,12 +15,13 @@ import pytest
 
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.version import VERSION
 from ansible_collections.hostmem.qemu.plugins.module_utils._runtime import complaints, describe
-from ansible_collections.hostmem.qemu.plugins.modules import guest, guest_info, live_update
+from ansible_collections.hostmem.qemu.plugins.modules import guest, guest_checkpoint, guest_info, live_update
 
 from .module_run import run
 
 ALL: list[tuple[ModuleType, dict[str, Any]]] = [
     (guest, {"name": "web1"}),
+    (guest_checkpoint, {"names": ["web1"]}),
     (guest_info, {}),
     (live_update, {"all": True}),
 ]
@@ -76,12 +77,22 @@ def test_a_runtime_that_dies(
         (guest, {"name": "web1", "power": "off", "stop_timeout": -1}, "must not be negative"),
         (guest, {"name": "web1", "power": "reset"}, "value of power must be one of"),
         (guest, {"name": "--all"}, "'--all' is not a guest's name"),
+        (guest_checkpoint, {}, "names"),
+        (guest_checkpoint, {"names": ["--all"]}, "'--all' is not a guest's name"),
+        (guest_checkpoint, {"names": ["web1"], "state": "running"}, "value of state must be one of"),
+        (guest_checkpoint, {"names": ["web1"], "older": True}, "older has a meaning with state=restored only"),
+        (
+            guest_checkpoint,
+            {"names": ["web1"], "state": "absent", "full": True},
+            "full has a meaning with state=saved only",
+        ),
         (guest_info, {"names": ["../etc"]}, "'../etc' is not a guest's name"),
         (live_update, {}, "Exactly one of names and all"),
         (live_update, {"names": ["web1"], "all": True}, "Exactly one of names and all"),
         (live_update, {"names": ["--force"]}, "'--force' is not a guest's name"),
         (live_update, {"all": True, "max_pause": 0}, "max_pause must be more than 0"),
         (live_update, {"all": True, "parallel": 0}, "parallel must be at least 1"),
+        (live_update, {"all": True, "method": "kexec"}, "value of method must be one of"),
     ],
 )
 def test_wrong_parameters(
@@ -94,6 +105,7 @@ def test_wrong_parameters(
 
 def test_no_names_are_no_guests(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(live_update, capsys, names=[])["updates"] == []
+    assert run(guest_checkpoint, capsys, names=[])["checkpoints"] == []
     assert run(guest_info, capsys, names=[])["guests"] == []
 
 

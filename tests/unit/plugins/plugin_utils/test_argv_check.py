@@ -137,6 +137,8 @@ TAMPERED = [
     ("property set", add("-set", "device.d0.drive=x"), "-set device.d0.drive=x is not known to survive"),
     ("sandbox forgotten", drop("-sandbox"), "-sandbox on is missing"),
     ("sandbox off", replace("on,obsolete", "off,obsolete"), "-sandbox on is missing"),
+    ("sandbox that lets programs start", replace("spawn=deny", "spawn=allow"), "-sandbox: spawn is 'allow'"),
+    ("sandbox by default", replace(",spawn=deny", ""), "-sandbox: spawn is None"),
     ("second sandbox", add("-sandbox", "off"), "-sandbox on is missing"),
     ("memory device", add("-device", "pc-dimm,memdev=ram0"), "adds memory beside the definition's"),
     ("listening socket", add("-chardev", "socket,id=x,path=/x,server=yes"), "server=yes listens on /x"),

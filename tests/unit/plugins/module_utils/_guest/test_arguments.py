@@ -28,6 +28,11 @@ def test_machine_uses_the_one_memory_backend() -> None:
     assert arguments.memory_options(guest) == "size=262144k"
 
 
+def test_auxiliary_memory_can_be_left_alone_for_an_older_qemu() -> None:
+    guest = parse_definition(definition(aux_ram_share=False))
+    assert arguments.machine_options(guest) == "pc-q35-10.0,accel=tcg,memory-backend=ram0"
+
+
 def test_numa_nodes_use_every_memory_backend() -> None:
     guest = parse_definition({**memory({"numa_node": 1}, {"id": "ram1", "numa_node": 0}), "cpu": {"count": 3}})
     assert arguments.machine_options(guest) == "pc-q35-10.0,accel=tcg,aux-ram-share=on"

@@ -65,11 +65,11 @@ def test_anonymous_memory_that_came_to_lie_in_a_file_is_a_difference() -> None:
     ids=["same", "larger in the new one", "not told by the new one", "not told by the old one"],
 )
 def test_queues_that_can_be_loaded(running: dict[str, int], other: dict[str, int]) -> None:
-    assert comparison._queue_differences(running, other) == []
+    assert comparison.queue_differences(running, other) == []
 
 
 def test_queues_that_are_too_large_for_the_new_qemu() -> None:
-    assert comparison._queue_differences({"/n0": 1024, "/d0": 1024, "/x": 64}, {"/d0": 256, "/n0": 256, "/x": 64}) == [
+    assert comparison.queue_differences({"/n0": 1024, "/d0": 1024, "/x": 64}, {"/d0": 256, "/n0": 256, "/x": 64}) == [
         "the virtio queues of /d0 have 1024 entries in the running guest, at most 256 otherwise",
         "the virtio queues of /n0 have 1024 entries in the running guest, at most 256 otherwise",
     ]
