@@ -50,7 +50,7 @@ def test_not_executable(host: EngineHost) -> None:
     page = host.boot("g")
     host.install_file("no program")
     with undisturbed(host, "g", page):
-        refuses(host.refused("update", "g"), "cannot be run", "Reinstall the package")
+        refuses(host.refused("update", "g"), "does not tell what it can do", "reinstall the package")
     host.install("11.1")
     assert_sound(host, "g", page)
 
@@ -59,7 +59,7 @@ def test_not_a_qemu(host: EngineHost) -> None:
     page = host.boot("g")
     host.install_file("#!/bin/sh\necho something else\n")
     with undisturbed(host, "g", page):
-        refuses(host.refused("update", "g"), "does not name a QEMU version", "Check that qemu in the definition")
+        refuses(host.refused("update", "g"), "does not tell what it can do", "Check that it is a QEMU system emulator")
     host.install("11.1")
     assert_sound(host, "g", page)
 

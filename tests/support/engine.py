@@ -211,7 +211,7 @@ class EngineHost(Host):
         """A program that is QEMU when asked what it is, and runs other shell code when it is to take a guest over.
 
         :param incoming: code in the place of QEMU; ``$REAL`` is the real one.
-        :param asked: code run before it answers what it is.
+        :param asked: code run before it answers what it is (``with_other_answers``).
         """
         real = QEMU_TREES / version / "usr" / "bin" / "qemu-system-x86_64"
         self.install_file(
@@ -388,6 +388,18 @@ if "-incoming" in words:
         sys.exit("the test changed nothing")
 os.execv({real!r}, [{real!r}, *words])
 """
+
+
+def with_other_answers(edit: str) -> str:
+    """For ``install_impostor``: QEMU says something else of itself. ``edit`` is an expression of sed(1) for its lines of QMP."""
+    return f'case " $* " in *" -qmp stdio "*) "$REAL" "$@" | sed -u -E \'{edit}\'; exit;; esac'
+
+
+def as_version(version: str) -> str:
+    """Such an expression: QEMU says that it is of this version."""
+    major, minor, micro = version.split(".")
+    numbers = f'"micro": {micro}, "minor": {minor}, "major": {major}'
+    return 's/"qemu": \\{[^}]*\\}/"qemu": {' + numbers + "}/"
 
 
 def wait_until(condition: Callable[[], Any], complaint: str, seconds: float = 60.0) -> None:

@@ -1,7 +1,10 @@
 # Copyright (c) 2026, hostmem.qemu authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an installed QEMU can do, asked of one without a machine (docs/interop/qmp-spec.rst): machine types, and ways of migration."""
+"""What an installed QEMU is and can do, asked of one without a machine (docs/interop/qmp-spec.rst): version, machine types, ways of migration.
+
+Modules ask it, too, which have no more than Python's own library on the host; hence no qemu.qmp here.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ _TIMEOUT = 30.0
 
 @dataclass(frozen=True)
 class QemuAbilities:
-    """``newest_machines`` are the machine types by QEMU's own short names, such as ``q35``.
+    """``package`` is the packager's text in its version. ``machines`` are the names of all types, ``newest_machines`` are the machine types by QEMU's own short names, such as ``q35``.
 
     ``migration_modes`` are those of the migration parameter ``mode``; none in a QEMU before 8.2.
     """
@@ -30,19 +33,23 @@ class QemuAbilities:
     version: tuple[int, int, int]
     package: str
     newest_machines: dict[str, str]
-    machines: int
+    machines: list[str]
     deprecated_machines: int
     migration_modes: list[str]
     migration_capabilities: list[str]
     aux_ram_share: bool
 
+    @property
+    def version_text(self) -> str:
+        return ".".join(str(part) for part in self.version)
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "path": self.path,
-            "version": ".".join(str(part) for part in self.version),
+            "version": self.version_text,
             "package": self.package,
             "machines": {
-                "count": self.machines,
+                "count": len(self.machines),
                 "deprecated": self.deprecated_machines,
                 "newest": self.newest_machines,
             },
@@ -63,7 +70,10 @@ def abilities(path: str) -> QemuAbilities:
         try:
             found = os.stat(path)
             with dialogue([*words, "-qmp", "stdio"], _TIMEOUT, complaints) as (asking, answers):
-                return _abilities(path, found, _Session(asking, answers))
+                session = _Session(asking, answers)
+                told = _abilities(path, found, session)
+                session.ask("quit")  # where the program is a script, killing it would leave QEMU behind
+                return told
         except (OSError, ValueError, LookupError) as error:
             complaints.seek(0)
             raise HostmemError(
@@ -116,7 +126,7 @@ def _abilities(path: str, found: os.stat_result, session: _Session) -> QemuAbili
         version=(number["major"], number["minor"], number["micro"]),
         package=version["package"].strip(" ()"),
         newest_machines=newest_machines(machines),
-        machines=len(machines),
+        machines=[str(item["name"]) for item in machines],
         deprecated_machines=sum(bool(item.get("deprecated")) for item in machines),
         migration_modes=enumerated(session.ask("query-qmp-schema"), "migrate-set-parameters", "mode"),
         migration_capabilities=sorted(item["capability"] for item in session.ask("query-migrate-capabilities")),

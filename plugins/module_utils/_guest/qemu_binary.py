@@ -2,12 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What an installed QEMU is and can do, asked of the binary itself."""
+"""What a guest needs to know of the QEMU that is installed: asked once for each file, and remembered."""
 
 from __future__ import annotations
 
 import os
-import re
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +14,8 @@ from typing import Any
 from .._host.files import read_json, write_json
 from .._host.programs import TimeoutExpired, run
 from .errors import HostmemError
+from .qemu_abilities import abilities
 
-_VERSION = re.compile(r"version (\d+)\.(\d+)\.(\d+)(?: \((.*)\))?")
 _TIMEOUT = 20.0
 
 
@@ -46,7 +45,7 @@ class QemuBinary:
 def probe(path: str, cache_directory: str = "") -> QemuBinary:
     """Ask a QEMU binary for version and machine types; cached by the file's identity where a directory is given.
 
-    :raises HostmemError: missing, not executable, or it does not answer within 20 s.
+    :raises HostmemError: missing, not executable, or it does not answer in time.
     """
     try:
         found = os.stat(path)
@@ -88,15 +87,15 @@ def _write_cache(cache: str, data: dict[str, Any]) -> None:
 
 
 def _ask(path: str) -> dict[str, Any]:
-    match = _VERSION.search(_run(path, "--version"))
-    if match is None:
-        raise HostmemError(
-            f"{path} does not name a QEMU version.", cure="Check that qemu in the definition is a QEMU system emulator."
-        )
-    machines = [line.split()[0] for line in _run(path, "-machine", "help").splitlines()[1:] if line.strip()]
+    told = abilities(path)
+    # QMP does not tell where it looks for firmware.
     directories = [line.strip() for line in _run(path, "-L", "help").splitlines() if line.startswith("/")]
-    version = [int(match.group(index)) for index in (1, 2, 3)]
-    return {"version": version, "package": match.group(4) or "", "machines": machines, "data_directories": directories}
+    return {
+        "version": list(told.version),
+        "package": told.package,
+        "machines": told.machines,
+        "data_directories": directories,
+    }
 
 
 def _run(path: str, *words: str) -> str:
