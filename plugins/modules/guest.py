@@ -25,7 +25,7 @@ options:
     description:
       - V(present) keeps the definition. Without O(definition), the guest must be defined already.
       - V(absent) removes definition, RAM files, taps, logs and state of the guest. Disk images are never touched.
-        It is refused while the guest runs, unless O(power=off).
+        It is refused while the guest runs, unless O(power=off), and while it is saved.
     type: str
     choices: [present, absent]
     default: present
@@ -41,7 +41,7 @@ options:
     elements: str
   power:
     description:
-      - V(on) starts the guest if it does not run.
+      - V(on) starts the guest if it does not run; one that is saved (M(hostmem.qemu.guest_checkpoint)) is restored.
       - V(off) powers it down if it runs, with an ACPI request first.
       - Without it the guest is left as it is.
     type: str
@@ -60,6 +60,7 @@ extends_documentation_fragment:
   - hostmem.qemu.attributes.actiongroup_hostmem
   - hostmem.qemu.attributes.full
 seealso:
+  - module: hostmem.qemu.guest_checkpoint
   - module: hostmem.qemu.guest_info
   - module: hostmem.qemu.live_update
   - plugin: hostmem.qemu.argv

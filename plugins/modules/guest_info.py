@@ -31,6 +31,7 @@ extends_documentation_fragment:
   - hostmem.qemu.attributes.actiongroup_hostmem
 seealso:
   - module: hostmem.qemu.guest
+  - module: hostmem.qemu.guest_checkpoint
   - module: hostmem.qemu.live_update
 """
 
@@ -69,7 +70,7 @@ guests:
       sample: true
     state:
       description:
-        - V(stopped), V(busy) while another verb works on the guest, V(silent) when its QEMU does not answer,
+        - V(stopped), V(saved) when it is off and saved, V(busy) while another verb works on the guest, V(silent) when its QEMU does not answer,
           or else the run state as QEMU names it, such as V(running) or V(paused).
       returned: when RV(guests[].ok)
       type: str
@@ -85,6 +86,84 @@ guests:
       type: list
       elements: dict
       sample: [{"id": "ram0", "offset": 0, "size": 268435456, "path": "/dev/shm/hostmem/web1/qemu_back_mem.0+10000000.ram0"}]
+    last_shutdown:
+      description:
+        - What became of the guest when its host last went down, if its definition wanted it to be saved (C(on_host_shutdown)); empty when that
+          never was.
+        - V(cut off while it was saved) and V(cut off while it was powered down) tell of a power cut, or of a time limit, in the midst of it.
+      returned: when RV(guests[].ok)
+      type: dict
+      contains:
+        at:
+          description: When, in UTC.
+          returned: always
+          type: str
+          sample: "2026-01-01T12:00:00Z"
+        kind:
+          description: How the host went down, as systemd names it.
+          returned: always
+          type: str
+          sample: reboot
+        outcome:
+          description: V(saved), or how the guest was ended instead.
+          returned: always
+          type: str
+          sample: saved
+        error:
+          description: Why the guest was not saved, in parts.
+          returned: when it was not
+          type: dict
+          sample: {"message": "The memory of guest web1 was not on its device within 120 s."}
+    checkpoint:
+      description: What is saved of the guest.
+      returned: when RV(guests[].state) is V(saved)
+      type: dict
+      contains:
+        restorable:
+          description: Whether it could be restored now, as far as that can be told before.
+          returned: always
+          type: bool
+          sample: true
+        error:
+          description: Why it could not, in parts.
+          returned: when it could not
+          type: dict
+          sample: {"message": "Guest web1 is saved, but does not fit what is here now: another machine type."}
+        at:
+          description: When the guest was saved, in UTC.
+          returned: when it can be read
+          type: str
+          sample: "2026-01-01T12:00:00Z"
+        generation:
+          description: Number of the QEMU that saved it.
+          returned: when it can be read
+          type: int
+          sample: 3
+        qemu:
+          description: Version and package of that QEMU.
+          returned: when it can be read
+          type: dict
+          sample: {"version": "11.1.3", "package": "Debian 1:11.1.3+ds-1"}
+        state_bytes:
+          description: Size of the state.
+          returned: when it can be read
+          type: int
+          sample: 291908
+        copied_bytes:
+          description: Memory in the state.
+          returned: when it can be read
+          type: int
+          sample: 0
+        in_place_bytes:
+          description: Memory that stayed in its files.
+          returned: when it can be read
+          type: int
+          sample: 4294967296
+        was_running:
+          description: Whether the guest goes on when it is restored.
+          returned: when it can be read
+          type: bool
+          sample: true
     generation:
       description: Number of the QEMU that carries the guest, counted through live updates and starts.
       returned: when the guest runs
@@ -211,6 +290,13 @@ guests:
       returned: when QEMU answers
       type: dict
       sample: {}
+    restored:
+      description:
+        - When the guest had been saved that this QEMU restored (C(saved_at), in UTC), and for how long it was (C(asleep_seconds), by the host's
+          clock); empty when this QEMU started the guest anew, or has it by a live update.
+      returned: when QEMU answers
+      type: dict
+      sample: {"saved_at": "2026-01-01T12:00:00Z", "asleep_seconds": 93.2}
     run_directory:
       description: Directory of the running generation, with its sockets.
       returned: when QEMU answers

@@ -17,6 +17,7 @@ from .._host.durable import sync_file
 from .._host.files import read_plain, write_json
 from .._host.host_shutdown import going_down
 from .._host.journald import log_record
+from .._host.times import in_utc
 from .config import Config
 from .definition import Definition, parse_definition
 from .errors import HostmemError, Refused
@@ -121,7 +122,7 @@ def last_shutdown(paths: GuestPaths) -> dict[str, Any]:
     """What became of the guest when its host last went down; empty when it has never been to be saved then. ``at`` in UTC."""
     try:
         record = json.loads(read_plain(_path(paths)))
-        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record["at"]))
+        at = in_utc(record["at"])
     except (OSError, ValueError, TypeError, KeyError):
         return {}
     return {**record, "at": at}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._host.processes import mapping_flags
+from .._host.times import in_utc
 from . import checkpoint_store
 from .config import Config
 from .definition import Definition
@@ -51,8 +52,8 @@ async def information(config: Config, name: str) -> dict[str, Any]:
                 facts.update(await _running(config, paths, guest, living[-1]))
             else:
                 facts.update(await _saved(config, paths))
-    except FileNotFoundError:
-        pass  # never started: there is no run directory yet
+    except FileNotFoundError:  # not started since the host's boot: there is no run directory yet
+        facts.update(await _saved(config, paths))
     except Busy:
         facts["state"] = "busy"
     return facts
@@ -117,9 +118,18 @@ async def _facts(
         "live_update_blockers": [blocker.as_dict() for blocker in await blockers(found, qmp)],
         "definition_pending": generation.record.get("definition") != guest.definition.as_dict(),
         "followed_disks": followed_images(paths, guest.definition),
+        "restored": _restored(generation.record),
         "run_directory": generation.paths.directory,
         "log_directory": generation.paths.log_directory,
     }
+
+
+def _restored(record: dict[str, Any]) -> dict[str, Any]:
+    """How long the guest was saved before this QEMU, by the host's clock; empty when it was started anew or updated live since."""
+    times = record.get("restored")
+    if not times:
+        return {}
+    return {"saved_at": in_utc(times["saved_at"]), "asleep_seconds": round(times["at"] - times["saved_at"], 3)}
 
 
 async def _firmware(qmp: Qmp, pid: int, directories: list[str]) -> list[str] | None:

@@ -189,6 +189,7 @@ class _Restore:
             "ram_blocks": blocks,
             "qemu": self._binary.as_dict(),
             "tap_slot": 0,
+            "restored": {"saved_at": self._manifest.saved_at, "at": time.time()},
         }
         save_record(qemu.generation, record)
 

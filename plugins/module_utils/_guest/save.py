@@ -21,6 +21,7 @@ from .._host.boot_id import boot_id
 from .._host.durable import sha256_of, sync_directory, sync_file
 from .._host.filesystems import file_system, free_space
 from .._host.journald import log_record
+from .._host.times import in_utc
 from .._host.write_rate import write_rate
 from . import checkpoint_store
 from .comparison import queue_sizes
@@ -93,7 +94,7 @@ def _saved_already(paths: GuestPaths) -> dict[str, Any]:
 def saved_facts(manifest: Manifest) -> dict[str, Any]:
     """A checkpoint as results show it; ``at`` in UTC, sizes in bytes."""
     return {
-        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(manifest.saved_at)),
+        "at": in_utc(manifest.saved_at),
         "generation": manifest.generation,
         "qemu": manifest.qemu,
         "state_bytes": manifest.state_size,

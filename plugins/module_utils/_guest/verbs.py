@@ -254,7 +254,9 @@ def restore_guests(config: Config, names: Sequence[str], options: RestoreOptions
     :param start_all: starts guests as the host's manager does it.
     """
     checked = replace(options, check=True)
-    known = each(names, lambda name: {"changed": bool(load_guest(guest_paths(config, name)))})
+    known = each(
+        names, lambda name: _known(config, name)
+    )  # the host may have been booted since, and the run directory is in memory
     ready = [item["guest"] for item in known if item["ok"]]
     results = as_user(config, ready, lambda name: restore(config, name, checked))
     wanted = [item["guest"] for item in results if item["ok"] and item["changed"] and not options.check]
@@ -264,7 +266,9 @@ def restore_guests(config: Config, names: Sequence[str], options: RestoreOptions
 
 def discard_guests(config: Config, names: Sequence[str], check: bool) -> list[Result]:
     """Give saved guests up, and drop their memory as after a stop."""
-    known = each(names, lambda name: {"changed": bool(load_guest(guest_paths(config, name)))})
+    known = each(
+        names, lambda name: _known(config, name)
+    )  # the host may have been booted since, and the run directory is in memory
     ready = [item["guest"] for item in known if item["ok"]]
     with resource_locks(guest_paths(config, name).run for name in ready):
         results = as_user(config, ready, lambda name: discard(config, name, check))
