@@ -274,17 +274,19 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.hostmem.qemu.plugins.module_utils._failures import failures_of
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.mount_configuration import normal
-from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_mounts import (
-    Plan,
-    Wish,
-    apply_mount,
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_mount_changes import apply_mount
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_mount_plans import Plan
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_mount_results import (
     described,
-    device_of_namespace,
-    plan_mount,
-    plan_unmount,
     presumptions,
     warnings,
 )
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_mounts import (
+    device_of_namespace,
+    plan_mount,
+    plan_unmount,
+)
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_wish import Wish
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.foreseen import Foreseen, foreseen_in
 
 

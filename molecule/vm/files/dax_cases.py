@@ -27,6 +27,9 @@ from typing import Any
 from ansible_collections.hostmem.qemu.plugins.module_utils._host import dax, dax_layout, devdax, pmem
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import HostmemError
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory import dax_mounts, namespaces
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_mount_changes import apply_mount
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_mount_results import described
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_wish import Wish
 
 MIB = 1 << 20
 POINT = "/mnt/hostmem-dax"
@@ -323,13 +326,13 @@ def whole_region_and_unknown_names() -> None:
 
 def mount_wish(path: str, **changes: Any) -> Any:
     values = {"point": POINT, "device": path, "type": "ext4", "dax": "always", "options": (), "persistent": False}
-    return dax_mounts.Wish(**{**values, "reflink": False, "destroy": "", "device_timeout": 300, **changes})
+    return Wish(**{**values, "reflink": False, "destroy": "", "device_timeout": 300, **changes})
 
 
 def mounted(path: str, **changes: Any) -> Any:
     """Mount; a second time changes nothing, and the plan said before what came."""
     plan = dax_mounts.plan_mount(mount_wish(path, **changes))
-    done = dax_mounts.apply_mount(plan)
+    done = apply_mount(plan)
     again = dax_mounts.plan_mount(mount_wish(path, **changes))
     same(again.changed, False)
     same(again.diff()["before"], again.diff()["after"])
@@ -341,7 +344,7 @@ def mounted(path: str, **changes: Any) -> Any:
 
 
 def take_back(point: str) -> None:
-    dax_mounts.apply_mount(dax_mounts.plan_unmount(point))
+    apply_mount(dax_mounts.plan_unmount(point))
 
 
 def loop_device() -> str:
@@ -370,7 +373,7 @@ def huge_faults(path: str) -> tuple[int, int]:
 
 
 def check_mounted(path: str, kind: str, done: Any) -> None:
-    result = dax_mounts.described(done, False)
+    result = described(done, False)
     same((result["fstype"], result["dax_files"], result["map_sync"]), (kind, True, True))
     same((result["block_size"], result["guard"], result["huge_page_share_aligned"]), (4096, "immutable", 1.0))
     true("dax=always" in result["options"], "dax=always in mountinfo")
@@ -397,7 +400,7 @@ def ext4_is_made_mounted_and_proved() -> None:
     clear(path)
     done = mounted(path, persistent=True)
     check_mounted(path, "ext4", done)
-    same(dax_mounts.described(done, False)["huge_page_share"], 1.0)
+    same(described(done, False)["huge_page_share"], 1.0)
 
 
 @case
@@ -474,7 +477,7 @@ def blocks_of_1_kib_are_refused() -> None:
         with refused("1K", "destroy_data"):
             dax_mounts.plan_mount(mount_wish(path, type=kind))
         done = mounted(path, type=kind, destroy=path)
-        same(dax_mounts.described(done, False)["block_size"], 4096)
+        same(described(done, False)["block_size"], 4096)
         take_back(POINT)
 
 
@@ -494,7 +497,7 @@ def reflink_with_dax_on_a_device_and_in_a_partition() -> None:
     true("rc 32" in said, f"the kernel says so, too: {said}")
     sh(f"rmdir {OTHER_POINT}")
     done = mounted(first, type="xfs", destroy=first)
-    same(dax_mounts.described(done, False)["huge_page_share_aligned"], 1.0)
+    same(described(done, False)["huge_page_share_aligned"], 1.0)
     take_back(POINT)
 
 
@@ -503,7 +506,7 @@ def partition_that_begins_amiss_is_made_good_by_the_files() -> None:
     path = device(size=128 * MIB)
     clear(path)
     done = mounted(partition(path, 1))
-    result = dax_mounts.described(done, False)
+    result = described(done, False)
     same((result["huge_page_share"], result["huge_page_share_aligned"]), (0.0, 1.0))
     true("laid out" in dax_mounts.warnings(done)[0], "a warning")
     ram = f"{POINT}/ram"
@@ -517,7 +520,7 @@ def xfs_that_turns_dax_off_silently_is_an_error_and_taken_back() -> None:
     plan = dax_mounts.plan_mount(mount_wish(loop, type="xfs", dax="never"))
     # As if the device had said that it has DAX.
     with refused("dax=never", "MAP_SYNC is refused", "Turning off DAX", "fsdax namespace"):
-        dax_mounts.apply_mount(dax_mounts._with(plan, wish=mount_wish(loop, type="xfs")))
+        apply_mount(dax_mounts._with(plan, wish=mount_wish(loop, type="xfs")))
     true(not os.path.exists(POINT), "the mount and its directory are taken back")
 
 
@@ -526,7 +529,7 @@ def ext4_that_fails_loudly_is_explained_and_taken_back() -> None:
     loop = loop_device()
     plan = dax_mounts.plan_mount(mount_wish(loop, dax="never"))
     with refused("DAX unsupported by block device", "fsdax namespace"):
-        dax_mounts.apply_mount(dax_mounts._with(plan, wish=mount_wish(loop)))
+        apply_mount(dax_mounts._with(plan, wish=mount_wish(loop)))
     true(not os.path.exists(POINT), "the directory is taken back")
     path = device(size=64 * MIB)
     clear(path)
@@ -675,7 +678,7 @@ def configuration_of_others_is_left_alone() -> None:
                 file.write(text)
             if ours:
                 done = mounted(path, persistent=True)
-                result = dax_mounts.described(done, False)
+                result = described(done, False)
                 same((result["unit"], result["configured_by"].split(":")[0]), (None, "/etc/fstab"))
                 with refused("/etc/fstab"):
                     dax_mounts.plan_unmount(POINT)
@@ -726,7 +729,7 @@ def only_now_leaves_no_unit() -> None:
     clear(path)
     mounted(path, persistent=True)
     done = mounted(path)
-    same(dax_mounts.described(done, False)["unit"], None)
+    same(described(done, False)["unit"], None)
     true(os.path.ismount(POINT), "still mounted")
     take_back(POINT)
     same(dax_mounts.plan_unmount(POINT).changed, False)

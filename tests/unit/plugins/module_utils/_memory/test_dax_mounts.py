@@ -26,14 +26,10 @@ from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_checks im
     unfit_for_dax,
     warnings_about,
 )
-from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_mounts import (
-    Wish,
-    differences,
-    live_dax,
-    mount_unit,
-    plan_mount,
-    says_the_same,
-)
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_mount_options import differences, live_dax
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_mount_units import mount_unit, says_the_same
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_mounts import plan_mount
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_wish import Wish
 
 NUMBER = "fe1c3d46-caf9-524e-859a-9cf2f3487051"
 PAGE = os.sysconf("SC_PAGE_SIZE")

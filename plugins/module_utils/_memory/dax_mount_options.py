@@ -1,0 +1,66 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Options of a DAX mount: what the kernel shows of them, held against what is wanted."""
+
+from __future__ import annotations
+
+import os
+
+from .._host.mounts import Mount
+from .dax_wish import Wish
+
+# Options that mountinfo shows when they are set, and never else.
+_SHOWN = frozenset(
+    {"ro", "nosuid", "nodev", "noexec", "noatime", "nodiratime", "sync", "dirsync", "nosymfollow", "lazytime"}
+)
+# The same of the file systems' own (_ext4_show_options() in fs/ext4/super.c, xfs_fs_show_options() in fs/xfs/xfs_super.c).
+_SHOWN_BY = {
+    "ext4": frozenset({"discard", "nobarrier", "noauto_da_alloc", "nodelalloc", "minixdf"}),
+    "xfs": frozenset({"discard", "wsync", "filestreams", "largeio", "swalloc", "ikeep", "nouuid"}),
+}
+_SHOWN_AS = {"barrier=0": "nobarrier", "auto_da_alloc=0": "noauto_da_alloc"}
+
+
+def live_dax(mount: Mount) -> str:
+    """What the kernel shows of DAX: ``always``, ``never``, or ``inode``, which it need not show at all."""
+    options = {*mount.options, *mount.super_options}
+    if options & {"dax", "dax=always"}:
+        return "always"
+    return "never" if "dax=never" in options else "inode"
+
+
+def differences(present: Mount, wish: Wish) -> str:
+    """What the kernel shows of a mount that is not what is wanted, in words; empty for nothing."""
+    if live_dax(present) != wish.dax:
+        return f"It is mounted with dax={live_dax(present)}, wanted is dax={wish.dax}, which a remount cannot change."
+    shown = {*present.options, *present.super_options}
+    flags = _SHOWN | _SHOWN_BY.get(wish.type, frozenset())
+    wanted = {_SHOWN_AS.get(option, option) for option in wish.options}
+    missing = wanted & flags - shown - _defaults(present)
+    if "strictatime" in wanted and "relatime" in shown:  # it shows by the absence of the others
+        missing.add("strictatime")
+    more = shown & flags - wanted
+    if missing or more:
+        texts = [f"without {','.join(sorted(missing))}"] if missing else []
+        texts += [f"with {','.join(sorted(more))} unasked"] if more else []
+        return f"It is mounted {' and '.join(texts)}."
+    for option in wish.options:
+        if option in _SHOWN_AS:
+            continue
+        key, equals, _value = option.partition("=")
+        other = [item for item in shown if equals and item.startswith(f"{key}=")]
+        if other and option not in other:
+            return f"It is mounted with {other[0]}, wanted is {option}."
+    return ""
+
+
+def _defaults(present: Mount) -> frozenset[str]:
+    """Options that are on without being shown, as defaults in ext4's super block (tune2fs -o) are; /proc/fs/ext4 lists them all."""
+    name = os.path.basename(os.path.realpath(f"/sys/dev/block/{os.major(present.device)}:{os.minor(present.device)}"))
+    try:
+        with open(f"/proc/fs/{present.type}/{name}/options", encoding="ascii", errors="replace") as file:
+            return frozenset(file.read().split())
+    except OSError:
+        return frozenset()
