@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from .errors import DefinitionError
@@ -112,9 +112,16 @@ class Definition:
         """All guest memory, in bytes."""
         return sum(block.size for block in self.blocks)
 
+    @property
+    def as_written(self) -> Definition:
+        """Without the devices that its namespaces are on some host at some time."""
+        blocks = [replace(block, device="") if block.namespace else block for block in self.blocks]
+        nvdimms = [replace(nvdimm, path="") if nvdimm.namespace else nvdimm for nvdimm in self.nvdimms]
+        return replace(self, blocks=blocks, nvdimms=nvdimms)
+
     def as_dict(self) -> dict[str, Any]:
         """The complete definition in the form users write, with every default filled in; what has no value is left out."""
-        data: dict[str, Any] = _without_empty(asdict(self))
+        data: dict[str, Any] = _without_empty(asdict(self.as_written))
         data["sandbox"] = {"spawn": data.pop("sandbox_spawn")}
         data["cpu"] = {"model": data.pop("cpu_model"), "count": data.pop("cpus")}
         data["memory"] = {"blocks": data.pop("blocks")}

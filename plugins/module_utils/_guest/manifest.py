@@ -104,6 +104,7 @@ def definition_digest(definition: Definition) -> str:
 
 def layout_digest(definition: Definition) -> str:
     """Of where all memory lies: what root prepares for a saved guest by the definition on the host must be what the guest ran with."""
+    definition = definition.as_written
     nvdimms = [asdict(nvdimm) for nvdimm in definition.nvdimms]
     nics = [asdict(nic) for nic in definition.nics]
     return digest([[placed.as_dict() for placed in layout(definition)], nvdimms, nics])

@@ -16,6 +16,7 @@ from typing import Any
 
 from .._host.journald import log_record
 from . import checkpoint_store
+from .arguments import device_placeholders
 from .checkpoint_checks import refuse_unlike, refuse_unsuitable
 from .config import Config
 from .definition import Definition, parse_definition
@@ -170,7 +171,8 @@ class _Restore:
         try:
             generation = make_generation(self._paths, self._number)
             self._argv = with_images(self._manifest.argv, followed_images(self._paths, self._definition))
-            filled = fill_placeholders(self._argv, generation, self._taps.placeholders())
+            placeholders = {**self._taps.placeholders(), **device_placeholders(self._definition)}
+            filled = fill_placeholders(self._argv, generation, placeholders)
             argv = [*for_incoming(filled, {}), "-incoming", "defer"]
             return launch(self._definition.qemu, argv, generation, [lock, *self._taps.descriptors])
         finally:

@@ -16,6 +16,7 @@ from ansible_collections.hostmem.qemu.plugins.module_utils._guest.claims import 
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.definition import Definition, parse_definition
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.device_names import known_namespaces, resolved
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.errors import Refused
+from ansible_collections.hostmem.qemu.plugins.module_utils._guest.manifest import layout_digest
 
 from .definitions import definition, memory
 
@@ -67,6 +68,9 @@ def test_the_arguments_do_not_depend_on_the_number(devices: str) -> None:
     assert "mem-path=@device-ram0@," in objects[0]
     assert memory_objects(resolved(wanted, devices)) == objects
     assert parse_definition(wanted.as_dict()) == wanted
+    assert resolved(wanted, devices).as_dict() == wanted.as_dict()
+    # What a saved guest is known by: the number may have changed when it comes back.
+    assert layout_digest(resolved(wanted, devices)) == layout_digest(wanted)
 
 
 def test_nvdimm(devices: str) -> None:
