@@ -6,11 +6,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from support.engine import EngineHost, wait_until
 from support.linux import NAME, LinuxGuest
@@ -71,11 +70,6 @@ def test_live_updates_on_huge_pages(host: EngineHost) -> None:
     assert not directory.exists()
 
 
-def namespaces(guest: LinuxGuest) -> list[dict[str, Any]]:
-    """What ndctl in the guest said of its only namespace, at each boot."""
-    return [json.loads(line.removeprefix("PMEM "))[0] for line in guest.lines("PMEM")]
-
-
 def last_record(lines: list[str]) -> int:
     """The number of the last record that the guest has written to its NVDIMM and read back."""
     return max(int(line[1:]) for line in lines if re.fullmatch(r"N\d+", line))
@@ -94,7 +88,7 @@ def test_nvdimm_with_labels(host: EngineHost) -> None:
         host.one("update", "--force", NAME)
     guest.assert_whole()
     assert_never_two(host, NAME)
-    (made,) = namespaces(guest)
+    (made,) = guest.namespaces()
     assert (made["mode"], made["name"], made["blockdev"]) == ("fsdax", "work", "pmem0")
     # The end of the file, by UEFI 2.7, 13.19: index block, and a label with the name.
     labels = file.read_bytes()[-128 << 10 :]
@@ -105,7 +99,7 @@ def test_nvdimm_with_labels(host: EngineHost) -> None:
     host.one("start", NAME)
     wait_until(lambda: len(guest.lines("ECHO")) == 2, "the guest does not boot again", 120)
     guest.wait_for_more("N")
-    assert namespaces(guest) == [made, made]
+    assert guest.namespaces() == [made, made]
     assert not guest.lines("NX")
     again = [line for line in guest.lines("") if line.startswith(("BOOT", "N"))]
     assert last_record(again[again.index(guest.lines("BOOT")[1]) :][:2]) >= before

@@ -14,17 +14,18 @@ from typing import Any
 
 from support.engine import EngineHost, wait_until
 from support.host import CACHE, USER
+from support.linux_console import LinuxConsole, assert_unbroken
 from support.stream import StreamClient
 
 LINUX = CACHE / "guests" / "linux"
 NAME = "linux"
-_FAULTS = ("DX", "NX", "MX", "EX", "DIED")
 
 
-class LinuxGuest:
+class LinuxGuest(LinuxConsole):
     """A running Linux guest. ``network`` is a number of its own for the bridge and the addresses of this test."""
 
     def __init__(self, host: EngineHost, network: int, **changes: Any) -> None:
+        super().__init__(lambda: host.console(NAME), "DNM" if changes.get("nvdimms") else "DM")
         self.host = host
         self.bridge = f"brhm{network}"
         self.address = f"10.98.{network}.2"
@@ -76,23 +77,4 @@ class LinuxGuest:
             self.wait_for_more("D")
         finally:
             result = client.stop()
-        assert result["alive"], f"the TCP connection did not survive: {result}"
-        assert result["errors"] == 0, result
-        assert result["messages"] == result["sent"] > 0, result
-
-    def lines(self, kind: str) -> list[str]:
-        """Console lines that begin with a word of the guest's."""
-        return [line for line in self.host.console(NAME).splitlines() if line.startswith(kind)]
-
-    def wait_for_more(self, kind: str) -> None:
-        """Until the guest has said something of this kind again."""
-        before = len(self.lines(kind))
-        wait_until(lambda: len(self.lines(kind)) > before, f"the guest says no {kind} any more")
-
-    def assert_whole(self) -> None:
-        """Disk, NVDIMM and memory checked by the guest itself, and no boot but the first."""
-        for kind in ("D", "M", *(["N"] if "nvdimms" in self.definition else [])):
-            self.wait_for_more(kind)
-        for kind in _FAULTS:
-            assert not self.lines(kind), self.lines(kind)
-        assert len(self.lines("BOOT")) == 1
+        assert_unbroken(result)
