@@ -18,9 +18,10 @@ from typing import Any
 
 from support.host import Host
 
-from . import many_guests, one_guest, prealloc
+from . import many_guests, methods, one_guest, prealloc
 from .machine import available_mib, describe, load
 from .report import markdown, write_docs
+from .tables import methods_table
 
 SIZES = (256, 4096)
 # Pairs with one guest; rounds by number of guests.
@@ -37,9 +38,18 @@ def main() -> int:
     pairs, rounds = QUICK if options.quick else FULL
     if options.pairs:
         pairs = options.pairs
+    if options.methods:
+        return _methods_only(options.pairs or pairs, options.seed)
     _demand_memory(max(rounds))
     raw: dict[str, Any] = {"schema": 1, "machine": describe([one_guest.OLD, one_guest.NEW]), "load": load()}
-    raw.update(seed=options.seed, started=time.strftime("%Y-%m-%d %H:%M"), one_guest=[], many_guests=[], prealloc=[])
+    raw.update(
+        seed=options.seed,
+        started=time.strftime("%Y-%m-%d %H:%M"),
+        one_guest=[],
+        many_guests=[],
+        methods=[],
+        prealloc=[],
+    )
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="hostmem-bench.") as directory:
         host = Host(Path(directory))
@@ -65,16 +75,29 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--pairs", type=int, default=0, help=f"pairs with one guest (default: {FULL[0]}, quick: {QUICK[0]})"
     )
+    parser.add_argument("--methods", action="store_true", help="only the methods beside each other, printed")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all raw figures")
     parser.add_argument("--write-docs", type=Path, metavar="FILE", help="put the report into this document")
     parser.add_argument("--seed", type=int, default=1, help="for the order in pairs (default: %(default)s)")
     return parser.parse_args()
 
 
+def _methods_only(pairs: int, seed: int) -> int:
+    with tempfile.TemporaryDirectory(prefix="hostmem-bench.") as directory:
+        host = Host(Path(directory))
+        try:
+            print(methods_table(methods.methods(host, methods.SIZE, pairs, random.Random(seed))))
+        finally:
+            host.clean()
+    return 0
+
+
 def _run(host: Host, raw: dict[str, Any], pairs: int, rounds: dict[int, int], chance: random.Random) -> None:
     for size in SIZES:
         _say(f"one guest of {size} MiB: {pairs} pairs")
         raw["one_guest"].append(one_guest.one_guest(host, size, pairs, chance))
+    _say(f"methods: {pairs} pairs each")
+    raw["methods"] = methods.methods(host, methods.SIZE, pairs, chance)
     parallel = os.cpu_count() or 1
     for number, count in rounds.items():
         _say(f"{number} guests: {count} rounds")

@@ -2,13 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The measure of the benchmark: a live update as the shortest script that an experienced administrator would write.
+"""The measure of the benchmark: live updates as the shortest script that an experienced administrator would write, by each method.
 
-It does what cpr-transfer demands, and keeps what makes it safe on the part of QEMU (-S, return-path, completed on both ends),
-but checks nothing: no lock, no journal, no comparison of the two QEMUs, no way back. It needs nothing but Python's standard library
+It does what cpr-transfer (cpr-reboot, cpr-exec) demands, and keeps what makes it safe on the part of QEMU (-S, return-path, completed on both ends),
+but checks nothing: no lock, no journal, no comparison of the two QEMUs, no way back, nobody who stands by. It needs nothing but Python's standard library
 and imports as little of it as it can. Within the pause it only blocks in reads; before it, it polls for two sockets.
 
-    bare.py JOBS.json      [{"argv": [...], "qmp": PATH, "pid": N, "directory": PATH}, ...], "parallel": N
+    bare.py JOBS.json      [{"argv": [...], "qmp": PATH, "pid": N, "directory": PATH, "method": METHOD}, ...], "parallel": N
 
 ``argv`` is the new QEMU's whole command line with its QMP socket at DIRECTORY/qmp.sock, ``qmp`` and ``pid`` are the old QEMU's. Prints
 the new PIDs as JSON, in the order of the jobs. Any error ends it with a traceback.
@@ -40,17 +40,21 @@ class Monitor:
         self._file.readline()  # greeting
         self("qmp_capabilities")
 
-    def __call__(self, command: str, **arguments: Any) -> None:
-        self._events: list[dict[str, Any]] = []
-        message = {"execute": command, "arguments": arguments} if arguments else {"execute": command}
-        self._socket.sendall(json.dumps(message).encode() + b"\n")
+    def __call__(self, command: str, **arguments: Any) -> Any:
+        self.tell(command, **arguments)
         while True:
             answer = self._read()
             if "error" in answer:
                 raise RuntimeError(f"{command}: {answer['error']['desc']}")
             if "return" in answer:
-                return
+                return answer["return"]
             self._events.append(answer)
+
+    def tell(self, command: str, **arguments: Any) -> None:
+        """Send a command."""
+        self._events: list[dict[str, Any]] = []
+        message = {"execute": command, "arguments": arguments} if arguments else {"execute": command}
+        self._socket.sendall(json.dumps(message).encode() + b"\n")
 
     def completed(self) -> None:
         """Wait until the migration is completed."""
@@ -105,8 +109,8 @@ def prepare(monitor: Monitor) -> None:
     monitor("migrate-set-capabilities", capabilities=on)
 
 
-def update(job: dict[str, Any]) -> int:
-    """One guest; the new QEMU's PID."""
+def transfer(job: dict[str, Any]) -> int:
+    """cpr-transfer: the old QEMU hands over to one that was started beside it."""
     directory = job["directory"]
     os.mkdir(directory, 0o700)
     cpr, main = channel("cpr", f"{directory}/cpr.sock"), channel("main", f"{directory}/main.sock")
@@ -125,6 +129,53 @@ def update(job: dict[str, Any]) -> int:
     new("cont")
     os.kill(job["pid"], 9)
     return pid
+
+
+def checkpoint(job: dict[str, Any]) -> int:
+    """cpr-reboot: through a file, into a QEMU that was started beforehand."""
+    directory = job["directory"]
+    os.mkdir(directory, 0o700)
+    state = f"file:{directory}/state"
+    pid = spawn([*job["argv"], "-incoming", "defer"], directory)
+    old = Monitor(job["qmp"])
+    wait_for(f"{directory}/qmp.sock")
+    new = insist(lambda: Monitor(f"{directory}/qmp.sock"), ConnectionRefusedError)
+    on = [{"capability": name, "state": True} for name in ("x-ignore-shared", "events")]
+    for monitor in (old, new):
+        monitor("migrate-set-parameters", mode="cpr-reboot")
+        monitor("migrate-set-capabilities", capabilities=on)
+    old("migrate", uri=state)  # here the guest pauses
+    old.completed()
+    new("migrate-incoming", uri=state)
+    new.completed()
+    new("cont")
+    os.kill(job["pid"], 9)
+    return pid
+
+
+def replace(job: dict[str, Any]) -> int:
+    """cpr-exec: the old QEMU becomes the new one, in its process."""
+    directory = job["directory"]
+    os.mkdir(directory, 0o700)
+    state = f"file:{directory}/state"
+    old = Monitor(job["qmp"])
+    command = [*job["argv"], "-incoming", state]
+    old("migrate-set-parameters", **{"mode": "cpr-exec", "cpr-exec-command": command})
+    old.tell("migrate", uri=state)  # here the guest pauses; the answer can be cut off
+    wait_for(f"{directory}/qmp.sock")
+    new = insist(lambda: Monitor(f"{directory}/qmp.sock"), ConnectionRefusedError)
+    while new("query-migrate").get("status") != "completed":
+        time.sleep(POLL)
+    new("cont")
+    return int(job["pid"])
+
+
+METHODS = {"transfer": transfer, "checkpoint": checkpoint, "exec": replace}
+
+
+def update(job: dict[str, Any]) -> int:
+    """One guest; the new QEMU's PID."""
+    return METHODS[job["method"]](job)
 
 
 def update_all(jobs: list[dict[str, Any]], parallel: int) -> list[int]:

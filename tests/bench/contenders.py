@@ -47,9 +47,10 @@ class _Carrier:
 class Bare:
     """bare.py, run as QEMU's user by the same Python as the runtime, on guests that the runtime started."""
 
-    def __init__(self, fleet: Fleet, parallel: int) -> None:
+    def __init__(self, fleet: Fleet, parallel: int, method: str = "transfer") -> None:
         self.fleet = fleet
         self._parallel = parallel
+        self._method = method
         self._root = fleet.host.root / "bare"
         self._count = 0
         self._root.mkdir(mode=0o755, exist_ok=True)
@@ -80,6 +81,7 @@ class Bare:
                 "directory": os.path.dirname(following[name].qmp),
                 "qmp": carrier.qmp,
                 "pid": carrier.pid,
+                "method": self._method,
             }
             for name, carrier in self._carriers.items()
         ]
@@ -88,7 +90,8 @@ class Bare:
         result = timed(["/usr/bin/python3", "-IS", str(self._script), str(order)], user=USER)
         for carrier, pid in zip(following.values(), json.loads(result.output), strict=True):
             carrier.pid = pid
-        _wait_gone([carrier.pid for carrier in self._carriers.values()])
+        new = {carrier.pid for carrier in following.values()}
+        _wait_gone([carrier.pid for carrier in self._carriers.values() if carrier.pid not in new])
         self._carriers = following
         return result
 
@@ -102,11 +105,13 @@ class Bare:
 class Runtime:
     """``hostmem update --force NAME...``, one process, started by root."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, method: str = "transfer") -> None:
         self.fleet = fleet
+        self._method = method
 
     def update(self) -> Timed:
-        result = timed(self.fleet.host.command("update", "--force", *self.fleet.names))
+        words = ("update", "--force", "--method", self._method)
+        result = timed(self.fleet.host.command(*words, *self.fleet.names))
         answers = json.loads(result.output)["results"]
         if len(answers) != len(self.fleet.names) or not all(answer["ok"] and answer["changed"] for answer in answers):
             raise RuntimeError(result.output)

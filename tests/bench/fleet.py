@@ -28,13 +28,17 @@ MARGIN_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Kind:
-    """What the guests are like: memory in MiB, part of it that they check, pages checked each 10 ms, ticks a second."""
+    """What the guests are like: memory in MiB, part of it that they check, pages checked each 10 ms, ticks a second.
+
+    ``spawn``: whether their QEMUs may start programs, which cpr-exec needs.
+    """
 
     size: int
     region: int
     pages: int
     hertz: int
     prealloc: bool
+    spawn: bool = False
 
     @property
     def cmdline(self) -> str:
@@ -138,4 +142,5 @@ def _definition(host: Host, name: str, kind: Kind) -> dict[str, object]:
     definition = host.heartbeat(name, size=f"{kind.size}M", hertz=kind.hertz)
     definition["kernel"]["cmdline"] = kind.cmdline
     definition["memory"]["blocks"][0]["prealloc"] = kind.prealloc
+    definition["sandbox"] = {"spawn": kind.spawn}
     return definition

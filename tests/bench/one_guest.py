@@ -55,8 +55,8 @@ def one_guest(host: Host, size: int, count: int, chance: random.Random) -> OneGu
         contenders = _start(host, dict(zip(("bare", "ours"), names, strict=True)), kind(size))
         try:
             host.install(NEW)
-            result["upgrades"].append(_pair(contenders, chance))
-            result["pairs"] += [_pair(contenders, chance) for _number in range(wanted)]
+            result["upgrades"].append(measured_pair(contenders, chance))
+            result["pairs"] += [measured_pair(contenders, chance) for _number in range(wanted)]
         finally:
             for contender in contenders.values():
                 contender.fleet.kill()
@@ -73,7 +73,8 @@ def _start(host: Host, names: dict[str, str], wanted: Kind) -> dict[str, Contend
     return {"bare": Bare(fleets["bare"], 1), "ours": Runtime(fleets["ours"])}
 
 
-def _pair(contenders: dict[str, Contender], chance: random.Random) -> Pair:
+def measured_pair(contenders: dict[str, Contender], chance: random.Random) -> Pair:
+    """One update by each, in random order."""
     order = ["bare", "ours"]
     chance.shuffle(order)
     samples = {role: measure_alone(contenders[role]) for role in order}

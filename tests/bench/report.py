@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .tables import many_guests_tables, one_guest_tables, prealloc_table, prealloc_verdicts, verdicts
+from .tables import many_guests_tables, methods_table, one_guest_tables, prealloc_table, prealloc_verdicts, verdicts
 
 BEGIN = "<!-- figures: written by script/bench --write-docs -->"
 END = "<!-- end of figures -->"
@@ -24,6 +24,8 @@ def markdown(raw: dict[str, Any]) -> str:
     if raw["many_guests"]:
         parallel = raw["many_guests"][0]["parallel"]
         parts += [f"### Many guests of 64 MiB, {parallel} at once", many_guests_tables(raw["many_guests"])]
+    if raw["methods"]:
+        parts += ["### Methods, one guest of 256 MiB, from QEMU 11.1 to itself", methods_table(raw["methods"])]
     if raw["prealloc"]:
         parts += ["### Prealloc", prealloc_table(raw["prealloc"])]
     parts += ["### Verdicts", "\n".join(f"* {line}" for line in lines)]

@@ -14,6 +14,7 @@ from typing import Any
 from .figures import Bound, bounded, spread
 from .many_guests import ManyGuests
 from .measure import Sample
+from .methods import Method
 from .one_guest import OneGuest, Pair
 from .prealloc import Filling
 
@@ -84,6 +85,23 @@ def many_guests_tables(results: Sequence[ManyGuests]) -> str:
             _table(["guests", "by", "pause, ms: median", "quartiles", "95 of 100", "longest", "n"], pauses),
         )
     )
+
+
+def methods_table(results: Sequence[Method]) -> str:
+    """How long each method pauses a guest, and takes as a whole."""
+    rows = []
+    for result in results:
+        pairs = result["pairs"]
+        for what, unit, digits in (("pause", _pause, 2), ("whole update", _wall, 0)):
+            ratio, difference = _compared(pairs, unit)
+            for role in ("bare", "ours"):
+                compared = (
+                    ["", "", ""] if role == "bare" else [_bound(ratio, 2), _bound(difference, 1, "+"), _coverage(ratio)]
+                )
+                values = [unit(_sample(pair, role)) for pair in pairs]
+                rows.append([result["method"], what, _TITLES[role], *_spread(values, digits), *compared])
+    heads = ["method", "ms", "by", "median", "quartiles", "least to most", "n"]
+    return _table([*heads, "ratio in pairs", "difference, ms", "coverage"], rows)
 
 
 def prealloc_table(results: Sequence[Filling]) -> str:

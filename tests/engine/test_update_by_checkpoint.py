@@ -22,7 +22,7 @@ KILL_NEW = "[os.kill(pid, 9) for pid in qemu(facts['to'])]"
 STOP_NEW = "[os.kill(pid, 19) for pid in qemu(facts['to'])]"
 FORWARD = {("handover", "after"), ("continued", "before"), ("continued", "after")}
 VIDEO = "0000:00:01.0/vga.vram"
-LOAD = '        await self.new.execute("migrate-incoming"'
+LOAD = '        await self.of_new(self.new.execute("migrate-incoming"'
 STATE = "self.qemu.generation.device_state"
 NO_COMPARISON = ("_guest/update_attempt.py", "if compared.differences:", "if False:")
 
@@ -214,12 +214,11 @@ def test_no_space_for_the_state(host: EngineHost) -> None:
     assert_sound(host, "g", page)
 
 
-def test_pause_has_an_end(host: EngineHost) -> None:
+@pytest.mark.parametrize("place", [LOAD, "        await self.loaded("], ids=["before-the-load", "in-the-load"])
+def test_pause_has_an_end(host: EngineHost, place: str) -> None:
     page = host.boot("g")
     stuck = "        import os\n        os.kill(self.qemu.process.pid, 19)\n"
-    with host.patched(
-        "_guest/update_by_checkpoint.py", "        await self.loaded(", f"{stuck}        await self.loaded("
-    ):
+    with host.patched("_guest/update_by_checkpoint.py", place, f"{stuck}{place}"):
         refuses(host.refused(*UPDATE, "--force", "--max-pause", "0.5", "g"), "did not finish loading in time")
     assert_sound(host, "g", page)
 

@@ -14,7 +14,8 @@ import contextlib
 import os
 import time
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
 from .._host.files import identity
 from .._host.journald import log_record
@@ -43,6 +44,8 @@ from .preflight import Preflight
 from .qemu_process import QemuProcess, fill_placeholders, for_incoming, launch, with_images
 from .qmp import Qmp, is_migration_over
 from .vcpus import vcpu_progress
+
+_Answer = TypeVar("_Answer")
 
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 10.0
@@ -270,6 +273,16 @@ class Attempt(ABC):
             qemu=self.qemu.complaint("").qemu,
         )
 
+    async def of_new(self, answer: Awaitable[_Answer], pause_end: float) -> _Answer:
+        """What the new QEMU answers within the allowed pause.
+
+        :raises HostmemError: it does not.
+        """
+        try:
+            return await asyncio.wait_for(answer, max(pause_end - time.monotonic(), 0.0))
+        except asyncio.TimeoutError:
+            raise self.qemu.complaint("The new QEMU did not finish loading in time.") from None
+
     async def loaded(self, pause_end: float) -> None:
         """Wait until the new QEMU has loaded everything. Both must say completed, and the new one must be paused: only then
         does it have the guest.
@@ -280,7 +293,9 @@ class Attempt(ABC):
         if not how:
             raise self.qemu.complaint("The new QEMU did not finish loading in time.")
         # Asked at the same time, as the guest is paused.
-        answer, status = await asyncio.gather(self.old_qmp.migration(), self.new.status())
+        answer, status = await asyncio.gather(
+            self.old_qmp.migration(), self.of_new(self.new.status(), max(pause_end, time.monotonic() + 0.1))
+        )
         if how != "completed":
             reason = (await self.new.migration()).get("error-desc", how)
             raise self.qemu.complaint(f"The new QEMU could not load the guest: {reason}.")

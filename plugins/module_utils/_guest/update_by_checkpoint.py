@@ -44,7 +44,7 @@ class Checkpoint(Attempt):
         pause_end = await self.paused()
         self.draw_traffic()
         await self.sent(pause_end)
-        await self.new.execute("migrate-incoming", uri=uri, exit_on_error=False)
+        await self.of_new(self.new.execute("migrate-incoming", uri=uri, exit_on_error=False), pause_end)
         await self.loaded(pause_end)
 
     async def before_continuing(self) -> None:
