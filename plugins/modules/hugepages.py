@@ -15,7 +15,8 @@ description:
   - "Only the pools of the nodes that are named are touched: a write to C(vm.nr_hugepages) would spread the difference over all nodes."
   - A node is never asked for so much that it runs out of memory (O(reserve)). What is refused for that reason is refused before, with numbers.
   - Pages in use are never taken. The kernel would make them surplus pages without a word when a pool is shrunk below them, and so
-    would it take pages that are reserved for mappings.
+    would it take pages that are reserved for mappings. A process that is bound to a node is promised pages of that node, which the kernel
+    does not count.
   - When a node grants less than was asked for even after the last of O(tries), the pages that this run got are given back, and the module
     fails. With O(shortfall=warn), and where a reboot will give the rest, they are kept.
   - Configuration of others is never changed. What of it sets the same pool at boot is reported with file and line.

@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from .._guest.sizes import format_size
+from .._host.bound_pages import BoundPages, bound_pages
 from .._host.errors import Refused
 from .._host.hugepages import NodePool, Pool, page_sizes
 from .._host.hugetlbfs_files import describe_files, holding_files
 from .._host.numa import SYS, NodeMemory, memory_nodes
+from .promised_pages import describe, kept_free
 from .reserve import Reserve
 from .seen_pools import SeenPools
 
@@ -127,9 +129,12 @@ def check_nodes(nodes: Sequence[int], root: str = SYS) -> None:
         )
 
 
-def plan_pools(wish: PoolWish, seen: SeenPools = _AS_THEY_ARE) -> PoolPlan:
+def plan_pools(
+    wish: PoolWish, seen: SeenPools = _AS_THEY_ARE, promised: Sequence[BoundPages] | None = None
+) -> PoolPlan:
     """Check everything and say what would be asked of the kernel.
 
+    :param promised: free pages that others count on, on certain nodes; None asks the kernel.
     :raises Refused: an unknown page size or node; or, unless lenient, too little memory or pages in use.
     """
     check_page_size(wish.page_size, seen.root)
@@ -142,11 +147,27 @@ def plan_pools(wish: PoolWish, seen: SeenPools = _AS_THEY_ARE) -> PoolPlan:
         if wish.counts[node] >= found.persistent:
             plans[node] = _grow(wish, found, seen.node_memory(node))
             removable += plans[node].predicted.free - found.free
-    for node, found in befores.items():
-        if node not in plans:
-            wanted = found.persistent if wish.at_least else wish.counts[node]
-            plans[node] = _shrink(wish, found, wanted, removable, before.reserved)
-            removable -= max(0, -plans[node].growth)
+    shrinking = {node: found for node, found in befores.items() if node not in plans and not wish.at_least}
+    plans.update(
+        {
+            node: NodePlan(found, found.persistent, found.persistent)
+            for node, found in befores.items()
+            if node not in plans
+        }
+    )
+    if shrinking:
+        present = memory_nodes(seen.root)
+        if promised is None:
+            promised = bound_pages(wish.page_size, present) if before.reserved else []
+        free = {
+            node: plans[node].predicted.free if node in plans else seen.node_pool(wish.page_size, node).free
+            for node in present
+        }
+        for node, found in shrinking.items():
+            kept, whom = kept_free(node, free, promised)
+            plans[node] = _shrink(wish, found, min(removable, found.free - min(kept, before.reserved)), before.reserved, whom)
+            removable += plans[node].growth
+            free[node] += plans[node].growth
     plan = PoolPlan(wish, before, [plans[node] for node in sorted(plans)], seen.root)
     serious = [item for item in plan.nodes if item.problem and not (wish.later and item.wanted > item.target)]
     if serious and not wish.lenient:
@@ -195,8 +216,9 @@ def _grow(wish: PoolWish, found: NodePool, memory: NodeMemory) -> NodePlan:
     return NodePlan(found, wanted, max(found.persistent, possible), problem)
 
 
-def _shrink(wish: PoolWish, found: NodePool, wanted: int, removable: int, reserved: int) -> NodePlan:
+def _shrink(wish: PoolWish, found: NodePool, removable: int, reserved: int, promised: Sequence[BoundPages]) -> NodePlan:
     """Only by free pages that nobody was promised: the kernel would make others surplus without a word (mm/hugetlb.c)."""
+    wanted = wish.counts[found.node]
     floor = found.persistent - max(0, min(found.free, removable, found.persistent))
     if wanted >= floor:
         return NodePlan(found, wanted, wanted)
@@ -204,6 +226,8 @@ def _shrink(wish: PoolWish, found: NodePool, wanted: int, removable: int, reserv
         f"Node {found.node} keeps {floor} huge pages of {format_size(wish.page_size)} instead of {wanted}: of its {found.nr},"
         f" {found.nr - found.free} are in use, and {reserved} free ones of the host are reserved, for mappings or by min_size of mounts."
     )
+    if promised:
+        problem = f"{problem[:-1]}: {describe(promised)}."
     return NodePlan(found, wanted, floor, problem)
 
 
