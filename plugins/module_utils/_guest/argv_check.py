@@ -92,6 +92,8 @@ class _Check:
             if count != 1:
                 self.problems.append(f"-{name} must be there once, not {count} times")
         for flag in _FLAGS:
+            if flag == "only-migratable" and self._definition.has_vfio:
+                continue  # QEMU would not start with such a device
             if not any(option.name == flag for option in self._options):
                 self.problems.append(f"-{flag} is missing")
         if [parse_options(value, "enable").get("enable") for value in self._values("sandbox")] != ["on"]:

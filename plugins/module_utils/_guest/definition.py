@@ -11,12 +11,14 @@ import re
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from .command_line import parse_command_line
 from .errors import DefinitionError
 from .fields import IDENTIFIER, IDENTIFIER_HINT, Fields
 from .lasting_memory import volatile_reason
 from .memory_block import MemoryBlock, parse_block
 from .nvdimm import Nvdimm, parse_nvdimm
 from .permitted import forbidden_arguments
+from .qemu_options import parse_options
 from .sizes import format_size
 
 SCHEMA = 1
@@ -118,6 +120,12 @@ class Definition:
         blocks = [replace(block, device="") if block.namespace else block for block in self.blocks]
         nvdimms = [replace(nvdimm, path="") if nvdimm.namespace else nvdimm for nvdimm in self.nvdimms]
         return replace(self, blocks=blocks, nvdimms=nvdimms)
+
+    @property
+    def has_vfio(self) -> bool:
+        """True when the guest has devices of the host's own (vfio), most of which cannot be migrated."""
+        devices = [option.value for option in parse_command_line(self.arguments) if option.name == "device"]
+        return any(parse_options(value, "driver").get("driver", "").startswith("vfio-") for value in devices)
 
     def as_dict(self) -> dict[str, Any]:
         """The complete definition in the form users write, with every default filled in; what has no value is left out."""

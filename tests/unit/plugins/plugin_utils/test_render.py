@@ -37,6 +37,15 @@ def test_texts_arrive_unchanged() -> None:
     assert argv[-4:] == GUEST["arguments"]
 
 
+def test_a_device_of_the_hosts_own_need_not_migrate() -> None:
+    """With -only-migratable QEMU does not start with a vfio device that cannot be migrated (migrate_add_blocker(), QEMU 8.2 to 11.1)."""
+    for device, wanted in (("pvpanic", True), ("vfio-pci,host=0000:81:11.1", False)):
+        definition = guest(arguments=["-device", device])
+        argv = render_argv(definition)
+        check_argv(definition, argv)
+        assert ("-only-migratable" in argv) is wanted
+
+
 def test_a_guest_with_nothing_but_memory() -> None:
     argv = render_argv(
         guest(disks=[], nics=[], consoles=[], guest_agent=False, vnc=False, video="none", kernel=None, arguments=[])

@@ -122,6 +122,20 @@ def test_who_has_a_guest_saved_does_not_have_it_started_anew(
     assert (complete["on_host_shutdown"], complete["on_power_cut"]) == wanted
 
 
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ([], False),
+        (["-device", "pvpanic,id=vfio-pci"], False),
+        (["-device", "vfio-pci,host=0000:81:11.1"], True),
+        (["-device", '{"driver": "vfio-pci", "host": "0000:81:11.1"}'], True),
+        (["-device", "host=0000:81:11.1,driver=vfio-pci-nohotplug"], True),
+    ],
+)
+def test_devices_of_the_hosts_own_are_known(arguments: list[str], wanted: bool) -> None:
+    assert parse_definition(definition(arguments=arguments)).has_vfio is wanted
+
+
 def test_full_definition() -> None:
     guest = parse_definition(FULL)
     assert guest.memory_size == 1280 << 20
