@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the kernel says of a host's memory and of its guests' RAM, without asking the collection.
 
-It runs as root on any Python >= 3.9 and needs nothing but guest_probe.py beside it, so that a test may copy both to a host:
+It runs as root on any Python >= 3.9 and needs nothing but guest_probe.py and file_listing.py beside it, so that a test may copy them to a host:
 ``python3 -m support.memory_probe GUEST...`` prints one JSON object.
 """
 
@@ -21,6 +21,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from support.file_listing import listing
 from support.guest_probe import heartbeat, qemu_pids, unit
 
 # include/uapi/linux/stat.h; the system call's number is that of x86-64.
@@ -40,6 +41,8 @@ FOREIGN = (
     "/etc/systemd/system.conf",
     "/boot/grub/grub.cfg",
 )
+# Where the collection puts what belongs to it.
+OURS = ("/etc", "/usr/lib/hostmem*", "/usr/sbin/hostmem*", "/var/lib/hostmem*", "/var/log/hostmem*", "/run/hostmem*")
 NODES = Path("/sys/devices/system/node")
 FILE_SYSTEMS = ("hugetlbfs", "ext4", "xfs")
 
@@ -154,6 +157,7 @@ def main() -> int:
                 "pools": pools(),
                 "mounts": mounts(),
                 "foreign": foreign(),
+                "files": listing(OURS),
                 "guests": {name: guest(name) for name in sys.argv[1:]},
             }
         )
