@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -109,6 +111,40 @@ def test_what_guests_need_of_a_host_without_any(pool: HugePagePool) -> None:
     told = checked("hugepages", {"files": [config]}, **wanted)
     assert told["nodes"][0]["wanted"] == pool.start + 2
     assert any("Presuming that no guests are defined" in text for text in told["warnings"])
+
+
+def without_ndctl(module: str, check: bool, **arguments: Any) -> dict[str, Any]:
+    """A module in a mount namespace of its own, where ndctl cannot be executed."""
+    script = 'test -z "$1" || mount --bind /dev/null "$1"; shift; exec "$@"'
+    before = ["unshare", "--mount", "sh", "-c", script, "sh", shutil.which("ndctl") or ""]
+    return run_module(module, check, before=before, **arguments)
+
+
+def test_a_tool_that_a_package_brings(tmp_path: Path) -> None:
+    """Without ndctl there is nothing to be seen of namespaces: that one is missing is presumed, and said."""
+    one: dict[str, Any] = {"name": "one", "region": "region9", "size": "64M"}
+    packages = {"packages": ["ndctl"]}
+    for check, foreseen in ((True, {}), (False, packages)):
+        assert "ndctl is not installed" in without_ndctl("pmem_namespace", check, **one, foreseen=foreseen)["msg"]
+    first = without_ndctl("pmem_namespace", True, **one, foreseen=packages)
+    assert first["changed"]
+    assert first["diff"]["after"]["size"] == 64 << 20
+    assert first["warnings"] == [
+        "Presuming that there is no namespace one yet: only ndctl can tell, which is installed by then."
+    ]
+    second = without_ndctl("pmem_namespace", True, **{**one, "name": "two"}, foreseen=first["foreseen"])
+    for name in ("one", "two"):
+        wanted = {"path": str(tmp_path / name), "namespace": name, "persistent": False}
+        mounted = without_ndctl("dax_mount", True, **wanted, foreseen=second["foreseen"])
+        assert mounted["changed"]
+        assert (mounted["mount"]["device"], mounted["mount"]["uuid"]) == (None, None)
+        assert [text.split(":")[0] for text in mounted["warnings"]] == [
+            f"Presuming that there is the namespace {name} by then, and that it is empty"
+        ]
+        assert not (tmp_path / name).exists()
+    gone = without_ndctl("pmem_namespace", True, **one, state="absent", foreseen=packages)
+    assert not gone["changed"]
+    assert len(gone["warnings"]) == 1
 
 
 def test_words_of_somebody_else() -> None:
