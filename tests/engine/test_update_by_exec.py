@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -256,15 +258,59 @@ def test_program_that_cannot_be_run_at_the_exec(new_host: EngineHost, spoil: str
     assert_sound(new_host, "g", page)
 
 
+@pytest.mark.parametrize("protected", [True, False])
+def test_failed_exec_and_then_all_but_the_standby_killed(new_host: EngineHost, protected: bool) -> None:
+    """QEMU continues a guest by itself when execve fails, and its saved state is old then. One that was stopped it leaves stopped."""
+    page = new_host.boot("g")
+    allowed = ("_guest/update_methods.py", 'if not may_spawn(found.generation.record["argv"]):', "if False:")
+    ends = "        __import__('time').sleep(1)\n        os.kill(self.old.alive.pid, 9)\n"
+    stop = '            await self.old_qmp.execute("stop")\n        pause_end = await self.paused()\n'
+    no_stop = "            pass\n        pause_end = __import__('time').monotonic() + 2\n"
+    with contextlib.ExitStack() as planted:
+        planted.enter_context(new_host.patched(*allowed))
+        planted.enter_context(new_host.patched("_guest/update_by_exec.py", OUTCOME, f"{ends}        {KILL}\n{OUTCOME}"))
+        if not protected:
+            planted.enter_context(new_host.patched("_guest/update_by_exec.py", stop, no_stop))
+        new_host.begin(*UPDATE, "g").communicate()
+        new_host.wait_quiet()
+    again = [state for state in new_host.run_states("g") if (state.generation, state.new) == (0, "running")]
+    assert len(again) == (1 if protected else 2)
+    if protected:
+        assert_sound(new_host, "g", page)
+
+
+@pytest.mark.parametrize("protected", [True, False])
+def test_new_program_with_another_ram_file(new_host: EngineHost, protected: bool) -> None:
+    """memory-backend-file is opened again by its path; QEMU calls that completed. The standby has the right one."""
+    page = boot(new_host)
+    pid = new_host.only_qemu("g")
+    file = new_host.ram_file("g")
+    other = new_host.memory / "other"
+    shutil.copy(file, other)
+    shutil.chown(other, USER, USER)
+    new_host.baseline["g"] = new_host.listing("g")
+    spoiled(
+        new_host, f"words.__setitem__(slice(None), [word.replace({str(file)!r}, {str(other)!r}) for word in words])"
+    )
+    if protected:
+        assert "stood by" in new_host.one(*UPDATE, "g")["warnings"][0]
+        assert new_host.only_qemu("g") != pid
+        new_host.install("11.1")
+        assert_sound(new_host, "g", page)
+        return
+    with new_host.patched("_guest/exec_outcome.py", "        await _verify(qmp, heir, process)\n", ""):
+        assert new_host.one(*UPDATE, "g")["warnings"] == []
+    counter = page.counter
+    time.sleep(0.5)
+    assert page.counter == counter  # the guest's own memory stands still
+
+
 def test_standby_killed_before(new_host: EngineHost) -> None:
     """Without it nothing is replaced."""
     page = boot(new_host)
+    order = '        await self.old_qmp.send("migrate-set-parameters", {"cpr-exec-command": command})\n'
     with (
-        new_host.patched(
-            "_guest/update_by_exec.py",
-            "        self._insist_on_standby()\n",
-            "        self.qemu.process.kill()\n        self._insist_on_standby()\n",
-        ),
+        new_host.patched("_guest/update_by_exec.py", order, f"{order}        self.qemu.process.kill()\n"),
         undisturbed(new_host, "g", page),
     ):
         refuses(new_host.refused(*UPDATE, "g"), "to stand by ended")
