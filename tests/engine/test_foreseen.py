@@ -82,6 +82,7 @@ def test_only_a_check_presumes(pool: HugePagePool) -> None:
     assert told["mount"]["gid"] is None
     assert any("Presuming that there is the group nobody-has-it" in text for text in told["warnings"])
     assert not (pool.directory / "one").exists()
+    assert not done("hugepages", **pool.with_more(0), foreseen=foreseen)["changed"]
 
 
 def test_a_pool_is_given_back_after_its_mounts(pool: HugePagePool) -> None:
@@ -141,7 +142,13 @@ def test_a_tool_that_a_package_brings(tmp_path: Path) -> None:
         assert [text.split(":")[0] for text in mounted["warnings"]] == [
             f"Presuming that there is the namespace {name} by then, and that it is empty"
         ]
+        assert (
+            "ndctl is not installed" in without_ndctl("dax_mount", False, **wanted, foreseen=second["foreseen"])["msg"]
+        )
         assert not (tmp_path / name).exists()
+    regions = {"regions": first["foreseen"]["regions"]}
+    assert not without_ndctl("pmem_namespace", True, **one, foreseen=regions)["changed"]
+    assert "ndctl is not installed" in without_ndctl("pmem_namespace", False, **one, foreseen=regions)["msg"]
     gone = without_ndctl("pmem_namespace", True, **one, state="absent", foreseen=packages)
     assert not gone["changed"]
     assert len(gone["warnings"]) == 1
