@@ -25,7 +25,7 @@ def fixture_pool() -> Iterator[HugePagePool]:
 
 def checked(name: str, foreseen: dict[str, Any] | None = None, **arguments: Any) -> dict[str, Any]:
     """What a module foretells with the words of one before it."""
-    more = {} if foreseen is None else {"foreseen": foreseen}
+    more: dict[str, Any] = {} if foreseen is None else {"foreseen": foreseen}
     return run_module(name, check=True, **arguments, **more)
 
 
