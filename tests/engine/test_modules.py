@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.definition import parse_definition
 from ansible_collections.hostmem.qemu.plugins.plugin_utils._render import render_argv
 from support.engine import EngineHost
@@ -125,6 +127,18 @@ def test_live_updates_are_foretold_and_told(host: EngineHost) -> None:
     assert done["updates"][0]["to"]["version"].startswith("11.1")
     assert not module(host, "guest_info")["guests"][0]["outdated"]
     assert not module(host, "live_update", all=True)["changed"]
+
+
+@pytest.mark.parametrize("method", ["transfer", "checkpoint"])
+def test_method_of_a_live_update(host: EngineHost, method: str) -> None:
+    guest(host, definition=host.heartbeat("g1"), power="on")
+    host.install("11.1")
+    refused = module(host, "live_update", names=["g1"], method="exec")
+    assert refused["failed"]
+    assert "knows no cpr-exec" in refused["msg"]
+    for check in (True, False):
+        done = module(host, "live_update", check=check, names=["g1"], method=method)["updates"][0]
+        assert (done["method"], done["method_reason"]) == (method, "asked for")
 
 
 def test_one_failing_guest_does_not_hide_the_other(host: EngineHost) -> None:
