@@ -18,10 +18,10 @@ from typing import Any
 
 from support.host import Host
 
-from . import many_guests, methods, one_guest, prealloc
+from . import many_guests, methods, one_guest, prealloc, save_restore
 from .machine import available_mib, describe, load
 from .report import markdown, write_docs
-from .tables import methods_table
+from .tables import methods_table, save_restore_tables
 
 SIZES = (256, 4096)
 # Pairs with one guest; rounds by number of guests.
@@ -39,7 +39,9 @@ def main() -> int:
     if options.pairs:
         pairs = options.pairs
     if options.methods:
-        return _methods_only(options.pairs or pairs, options.seed)
+        return _methods_only(pairs, options.seed)
+    if options.save_restore:
+        return _save_restore_only(options.save_restore, pairs, options.seed)
     _demand_memory(max(rounds))
     raw: dict[str, Any] = {"schema": 1, "machine": describe([one_guest.OLD, one_guest.NEW]), "load": load()}
     raw.update(
@@ -48,6 +50,7 @@ def main() -> int:
         one_guest=[],
         many_guests=[],
         methods=[],
+        save_restore=[],
         prealloc=[],
     )
     began = time.monotonic()
@@ -76,6 +79,9 @@ def _options() -> argparse.Namespace:
         "--pairs", type=int, default=0, help=f"pairs with one guest (default: {FULL[0]}, quick: {QUICK[0]})"
     )
     parser.add_argument("--methods", action="store_true", help="only the methods beside each other, printed")
+    parser.add_argument(
+        "--save-restore", type=int, metavar="MIB", help="only save and restore of a guest of this size, printed"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all raw figures")
     parser.add_argument("--write-docs", type=Path, metavar="FILE", help="put the report into this document")
     parser.add_argument("--seed", type=int, default=1, help="for the order in pairs (default: %(default)s)")
@@ -92,12 +98,25 @@ def _methods_only(pairs: int, seed: int) -> int:
     return 0
 
 
+def _save_restore_only(size: int, pairs: int, seed: int) -> int:
+    with tempfile.TemporaryDirectory(prefix="hostmem-bench.") as directory:
+        host = Host(Path(directory))
+        try:
+            print(save_restore_tables([save_restore.save_restore(host, size, pairs, random.Random(seed))]))
+        finally:
+            host.clean()
+    return 0
+
+
 def _run(host: Host, raw: dict[str, Any], pairs: int, rounds: dict[int, int], chance: random.Random) -> None:
     for size in SIZES:
         _say(f"one guest of {size} MiB: {pairs} pairs")
         raw["one_guest"].append(one_guest.one_guest(host, size, pairs, chance))
     _say(f"methods: {pairs} pairs each")
     raw["methods"] = methods.methods(host, methods.SIZE, pairs, chance)
+    for size in save_restore.SIZES[: 1 if len(rounds) == 1 else None]:
+        _say(f"save and restore, {size} MiB: {pairs} pairs")
+        raw["save_restore"].append(save_restore.save_restore(host, size, pairs, chance))
     parallel = os.cpu_count() or 1
     for number, count in rounds.items():
         _say(f"{number} guests: {count} rounds")
@@ -107,6 +126,8 @@ def _run(host: Host, raw: dict[str, Any], pairs: int, rounds: dict[int, int], ch
 def _demand_memory(guests: int) -> None:
     """Two fleets stand side by side; a short tmpfs or a full memory would kill guests in mid-run."""
     kinds = [(one_guest.kind(size), 1) for size in SIZES] + [(many_guests.kind(guests), guests)]
+    if guests > 10:
+        kinds.append((one_guest.kind(save_restore.SIZES[-1]), 1))
     needed = max(2 * kind.resident * number for kind, number in kinds) + RESERVE_MIB
     found = os.statvfs("/dev/shm")
     free = min(available_mib(), found.f_bavail * found.f_frsize >> 20)

@@ -140,10 +140,8 @@ def checkpoint(job: dict[str, Any]) -> int:
     old = Monitor(job["qmp"])
     wait_for(f"{directory}/qmp.sock")
     new = insist(lambda: Monitor(f"{directory}/qmp.sock"), ConnectionRefusedError)
-    on = [{"capability": name, "state": True} for name in ("x-ignore-shared", "events")]
     for monitor in (old, new):
-        monitor("migrate-set-parameters", mode="cpr-reboot")
-        monitor("migrate-set-capabilities", capabilities=on)
+        _keep_memory(monitor)
     old("migrate", uri=state)  # here the guest pauses
     old.completed()
     new("migrate-incoming", uri=state)
@@ -170,7 +168,54 @@ def replace(job: dict[str, Any]) -> int:
     return int(job["pid"])
 
 
-METHODS = {"transfer": transfer, "checkpoint": checkpoint, "exec": replace}
+def save(job: dict[str, Any]) -> int:
+    """cpr-reboot to a file, and the end of QEMU; no new one yet."""
+    directory = job["directory"]
+    os.mkdir(directory, 0o700)
+    old = Monitor(job["qmp"])
+    _keep_memory(old)
+    state = os.path.join(os.path.dirname(directory), "state")
+    old("migrate", uri=f"file:{state}")  # here the guest pauses
+    old.completed()
+    descriptor = os.open(state, os.O_RDONLY)
+    os.fsync(descriptor)
+    old("quit")
+    while _lives(job["pid"]):
+        time.sleep(POLL)
+    return 0
+
+
+def restore(job: dict[str, Any]) -> int:
+    """A QEMU that loads the file."""
+    directory = job["directory"]
+    os.mkdir(directory, 0o700)
+    state = os.path.join(os.path.dirname(directory), "state")
+    pid = spawn([*job["argv"], "-incoming", "defer"], directory)
+    wait_for(f"{directory}/qmp.sock")
+    new = insist(lambda: Monitor(f"{directory}/qmp.sock"), ConnectionRefusedError)
+    _keep_memory(new)
+    new("migrate-incoming", uri=f"file:{state}")
+    new.completed()
+    new("cont")
+    return pid
+
+
+def _keep_memory(monitor: Monitor) -> None:
+    monitor("migrate-set-parameters", mode="cpr-reboot")
+    on = [{"capability": name, "state": True} for name in ("x-ignore-shared", "events")]
+    monitor("migrate-set-capabilities", capabilities=on)
+
+
+def _lives(pid: int) -> bool:
+    """A zombie does not: nobody may be there to reap it."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+METHODS = {"save": save, "restore": restore, "transfer": transfer, "checkpoint": checkpoint, "exec": replace}
 
 
 def update(job: dict[str, Any]) -> int:

@@ -73,6 +73,10 @@ class Bare:
         return _Carrier(argv, pid, qmp, argv[argv.index("-D") + 1])
 
     def update(self) -> Timed:
+        return self.run(self._method)
+
+    def run(self, method: str) -> Timed:
+        """One run of the script, all guests by this method; afterwards they are in new QEMUs, if in any."""
         self._count += 1
         following = {name: self._next(name) for name in self.fleet.names}
         jobs = [
@@ -81,7 +85,7 @@ class Bare:
                 "directory": os.path.dirname(following[name].qmp),
                 "qmp": carrier.qmp,
                 "pid": carrier.pid,
-                "method": self._method,
+                "method": method,
             }
             for name, carrier in self._carriers.items()
         ]
@@ -110,7 +114,10 @@ class Runtime:
         self._method = method
 
     def update(self) -> Timed:
-        words = ("update", "--force", "--method", self._method)
+        return self.run("update", "--force", "--method", self._method)
+
+    def run(self, *words: str) -> Timed:
+        """One verb for all guests."""
         result = timed(self.fleet.host.command(*words, *self.fleet.names))
         answers = json.loads(result.output)["results"]
         if len(answers) != len(self.fleet.names) or not all(answer["ok"] and answer["changed"] for answer in answers):

@@ -9,7 +9,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .tables import many_guests_tables, methods_table, one_guest_tables, prealloc_table, prealloc_verdicts, verdicts
+from .tables import (
+    many_guests_tables,
+    methods_table,
+    one_guest_tables,
+    prealloc_table,
+    prealloc_verdicts,
+    save_restore_tables,
+    verdicts,
+)
 
 BEGIN = "<!-- figures: written by script/bench --write-docs -->"
 END = "<!-- end of figures -->"
@@ -26,6 +34,8 @@ def markdown(raw: dict[str, Any]) -> str:
         parts += [f"### Many guests of 64 MiB, {parallel} at once", many_guests_tables(raw["many_guests"])]
     if raw["methods"]:
         parts += ["### Methods, one guest of 256 MiB, from QEMU 11.1 to itself", methods_table(raw["methods"])]
+    if raw["save_restore"]:
+        parts += ["### Save and restore, RAM on tmpfs", save_restore_tables(raw["save_restore"])]
     if raw["prealloc"]:
         parts += ["### Prealloc", prealloc_table(raw["prealloc"])]
     parts += ["### Verdicts", "\n".join(f"* {line}" for line in lines)]

@@ -29,6 +29,22 @@ _PAGES = {4096: "4 KiB", 2 << 20: "2 MiB", 1 << 30: "1 GiB"}
 _TITLES = {"bare": "bare script", "ours": "`hostmem update`", "runtime": "`hostmem update`", "playbook": "playbook"}
 
 
+def save_restore_tables(results: Sequence[OneGuest]) -> str:
+    """What a save and a restore take together, and how long the guest stood still."""
+    rows = []
+    for result in results:
+        for what, unit in (("guest stands still", _pause), ("save and restore", _wall), ("CPU", _cpu)):
+            ratio, difference = _compared(result["pairs"], unit)
+            for title, role in (("bare script", "bare"), ("`hostmem save`, `restore`", "ours")):
+                values = [unit(_sample(pair, role)) for pair in result["pairs"]]
+                compared = (
+                    ["", "", ""] if role == "bare" else [_bound(ratio, 2), _bound(difference, 0, "+"), _coverage(ratio)]
+                )
+                rows.append([_size(result["size"]), what, title, *_spread(values, 0), *compared])
+    heads = ["guest", "ms", "by", "median", "quartiles", "least to most", "n"]
+    return _table([*heads, "ratio in pairs", "difference, ms", "coverage"], rows)
+
+
 def one_guest_tables(results: Sequence[OneGuest]) -> str:
     """What single guests showed."""
     rows = []

@@ -135,7 +135,7 @@ def test_qemu_killed_in_restore(host: EngineHost, command: str) -> None:
     act = f"from .._host.processes import command_lines as _lines; {dead}"
     with fault(host, "_guest/qmp.py", command, "before", act):
         assert host.refused("restore", NAME)
-    assert host.qemu_pids(NAME) == []
+    wait_until(lambda: host.qemu_pids(NAME) == [], "QEMU lives")
     host.one("restore", NAME)
     went_on(host, NAME, counter)
 
@@ -150,7 +150,7 @@ def test_qemu_and_runtime_killed_when_it_may_have_run(host: EngineHost) -> None:
     with fault(host, "_guest/qmp.py", "cont", "after", act):
         host.begin("restore", NAME).communicate()
         host.wait_quiet()
-    assert host.qemu_pids(NAME) == []
+    wait_until(lambda: host.qemu_pids(NAME) == [], "QEMU lives")
     for verb in ("restore", "start"):
         refuses(host.refused(verb, NAME), "may have run since", "discard")
     assert host.info(NAME)["state"] == "saved"
@@ -240,7 +240,7 @@ def test_second_load_without_protection(host: EngineHost) -> None:
     page.close()
     with (
         host.patched("_guest/restore.py", "        checkpoint_store.spend(self._paths, self._manifest)\n", ""),
-        host.patched("_guest/restore.py", "        checkpoint_store.forget_spent(self._paths)\n", ""),
+        host.patched("_guest/restore.py", "        checkpoint_store.forget_spent(self._paths, self._definition)\n", ""),
     ):
         host.one("restore", NAME)
     page: Any = went_on(host, NAME, counter)

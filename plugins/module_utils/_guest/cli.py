@@ -148,7 +148,12 @@ def _lifecycle(config: Config, names: list[str], options: argparse.Namespace) ->
         return start(config, names, options.check, RestoreOptions())
     if options.verb == "save":
         wanted = SaveOptions(options.full, options.check)
-        return verbs.save_guests(config, names, wanted, lambda saved: stop(config, saved, 0.0, False))
+        ended = (
+            (lambda saved: stop(config, saved, 0.0, False))
+            if by_systemd
+            else (lambda saved: verbs.release_guests(config, saved))
+        )
+        return verbs.save_guests(config, names, wanted, ended)
     if options.verb == "restore":
         way = RestoreOptions(options.older, options.check)
         return verbs.restore_guests(config, names, way, lambda saved: start(config, saved, False, way))

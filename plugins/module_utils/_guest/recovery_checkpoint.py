@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from contextlib import suppress
 from typing import Any
 
 from . import checkpoint_store
@@ -19,6 +22,8 @@ from .qmp import Qmp, connect
 from .running_mark import mark_running, unmark_running
 from .saving_qemu import back_to_normal, go_on
 from .suspend import wake
+
+_QUIT_TIMEOUT = 10.0
 
 
 def concerns_checkpoint(paths: GuestPaths, entry: dict[str, Any] | None, living: list[Generation]) -> bool:
@@ -34,7 +39,7 @@ async def recover_checkpoint(paths: GuestPaths, entry: dict[str, Any], living: l
     """
     if checkpoint_store.is_saved(paths):
         for generation in living:
-            await _dismiss(generation)
+            await _dismiss_unasked(generation)
         forget_all(paths)
         unmark_running(paths)
         return "ended a QEMU of a guest that is saved"
@@ -54,20 +59,38 @@ async def recover_checkpoint(paths: GuestPaths, entry: dict[str, Any], living: l
     return outcome
 
 
-async def _dismiss(generation: Generation) -> None:
-    """By QMP first: systemd takes a QEMU that was killed for a crash, and starts the guest again."""
+async def _dismiss_unasked(generation: Generation) -> None:
     try:
         qmp = await connect(generation.paths.qmp)
-        await qmp.execute("quit")
-        await qmp.close()
     except HostmemError:
         generation.alive.kill()
-    if not generation.alive.wait_gone(10.0) and not await end(generation.alive):
+        return
+    await dismiss(generation, qmp)
+    await qmp.close()
+
+
+async def dismiss(generation: Generation, qmp: Qmp) -> None:
+    """End a QEMU whose guest is saved. By QMP first: systemd takes a QEMU that was killed for a crash, and starts the guest again.
+
+    :raises HostmemError: it cannot be ended.
+    """
+    with suppress(HostmemError):
+        await qmp.execute("quit")
+    if not await _gone(generation) and not await end(generation.alive):
         raise HostmemError(
             f"QEMU (process {generation.alive.pid}) cannot be killed.",
             cause="It is stuck in the kernel.",
             cure="See dmesg.",
         )
+
+
+async def _gone(generation: Generation) -> bool:
+    deadline = time.monotonic() + _QUIT_TIMEOUT
+    while not generation.alive.wait_gone(0.0):
+        if time.monotonic() >= deadline:
+            return False
+        await asyncio.sleep(0.002)
+    return True
 
 
 async def _finish_restore(paths: GuestPaths, generation: Generation, qmp: Qmp, entry: dict[str, Any]) -> None:

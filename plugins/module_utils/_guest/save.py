@@ -28,7 +28,7 @@ from .comparison import queue_sizes
 from .config import Config
 from .disks import remember_images
 from .errors import HostmemError, Refused, refuse
-from .generations import Generation, living_generations
+from .generations import Generation, forget_all, living_generations
 from .journal import SAVING, Journal
 from .locks import VerbLock
 from .manifest import Manifest, definition_digest, layout_digest
@@ -36,6 +36,8 @@ from .paths import GuestPaths, guest_paths
 from .preflight import Preflight, examine
 from .qmp import Qmp, connect, is_migration_over
 from .recovery import recover_locked, settled
+from .recovery_checkpoint import dismiss
+from .running_mark import unmark_running
 from .saved_memory import MemoryPlan, plan_memory, saved_blocks
 from .saving_qemu import go_on, prepare_to_save, reboot_blockers
 from .sizes import format_size
@@ -61,7 +63,7 @@ class SaveOptions:
 
 
 async def save(config: Config, name: str, options: SaveOptions) -> dict[str, Any]:
-    """Save a running guest. Its QEMU still exists afterwards, paused for good: the caller ends it.
+    """Save a running guest, and end its QEMU.
 
     :raises Refused: it cannot be done; the guest was not paused.
     :raises HostmemError: it failed; the guest runs on.
@@ -121,6 +123,9 @@ async def _save(config: Config, paths: GuestPaths, old: Generation, qmp: Qmp, op
         sizes = {"copied_bytes": plan.copied_bytes, "in_place_bytes": plan.in_place_bytes}
         return {"changed": True, "would": {**sizes, "seconds": seconds}}
     manifest = await _Save(paths, found, plan, qmp).run()
+    await dismiss(old, qmp)
+    forget_all(paths)
+    unmark_running(paths)
     log_record(f"Guest {paths.name} saved", guest=paths.name, generation=old.number, event="save")
     return {
         "changed": True,
@@ -230,8 +235,14 @@ class _Save:
         """The pause begins: QEMU stops the vCPUs before it writes (mode cpr-reboot, docs/devel/migration/CPR.rst)."""
         await prepare_to_save(self._qmp, self._plan.ignore_shared)
         await self._qmp.execute("migrate", uri=f"file:{state}")
-        over = await self._qmp.wait_event(is_migration_over, time.monotonic() + self._timeout)
-        if over != "completed" or await self._qmp.status() != "postmigrate":
+        deadline = time.monotonic() + self._timeout
+        over = await self._qmp.wait_event(is_migration_over, deadline)
+        # QEMU tells that it has completed before it has come to rest.
+        while over == "completed" and (status := await self._qmp.status()) == "finish-migrate":
+            if time.monotonic() >= deadline:
+                break
+            await asyncio.sleep(0.002)
+        if over != "completed" or status != "postmigrate":
             answer = await self._qmp.migration()
             raise HostmemError(
                 f"QEMU did not save guest {self._paths.name}.",

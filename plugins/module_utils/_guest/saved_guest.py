@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from .._host.processes import processes_mapping_file, processes_mapping_part
+from .._host.processes import processes_mapping_part, processes_writing_file
 from . import checkpoint_store
 from .config import Config
 from .definition import Definition, parse_definition
@@ -76,13 +76,13 @@ def refuse_used(paths: GuestPaths, placed: PlacedBlock) -> None:
     """
     block = placed.block
     if placed.path:
-        users = processes_mapping_file(placed.path) if os.path.lexists(placed.path) else []
+        users = processes_writing_file(placed.path) if os.path.lexists(placed.path) else []
     else:
         users = processes_mapping_part(block.device, block.offset or 0, block.size)
     if users:
         raise Refused(
             f"{placed.place}, memory of the saved guest {paths.name}, is mapped by process {', '.join(map(str, users))}.",
-            cause="It could change under the guest.",
+            cause="That process can change it.",
             cure="End that process first.",
         )
 

@@ -10,13 +10,12 @@ import asyncio
 import os
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from .._host.users import run_as
 from .claims import refuse_shared
 from .config import Config
-from .errors import HostmemError, NotDefined
+from .errors import HostmemError, NotDefined, Refused
 from .generations import living_generations, qemu_processes
 from .information import information
 from .journal import Journal
@@ -29,7 +28,7 @@ from .nics import taps
 from .paths import GuestPaths, guest_paths
 from .recovery import recover
 from .resources import ensure_running_taps, foresee, forget, make_directories, prepare, release
-from .restore import RestoreOptions, restore
+from .restore import RestoreOptions, restore, saved
 from .save import SaveOptions, save
 from .saved_guest import discard, refuse_change
 from .store import check_guest, define, is_changed, load_guest, undefine
@@ -235,17 +234,22 @@ def _stop(config: Config, names: Sequence[str], timeout: float) -> list[Result]:
 def save_guests(config: Config, names: Sequence[str], options: SaveOptions, stop_all: Several) -> list[Result]:
     """Save those that run, and end their QEMUs.
 
-    :param stop_all: ends the QEMUs of guests as the host's manager does it.
+    :param stop_all: for guests without QEMU: what the host's manager does after a stop.
     """
     known = each(names, lambda name: _known(config, name))
     ready = [item["guest"] for item in known if item["ok"]]
     work = as_user if options.check else guarded
     results = work(config, ready, lambda name: save(config, name, options))
     done = [item["guest"] for item in results if item["ok"] and not options.check]
-    # Whoever stops a saved guest's QEMU does not ask the guest: it is paused for good.
     failed = {item["guest"]: item for item in (stop_all(done) if done else []) if not item["ok"]}
     results = [failed.get(item["guest"], item) for item in results]
     return in_order(names, [item for item in known if not item["ok"]] + results)
+
+
+def release_guests(config: Config, names: Sequence[str]) -> list[Result]:
+    """As root, of guests that do not run any more."""
+    with resource_locks(guest_paths(config, name).run for name in names):
+        return each(names, lambda name: release_guest(config, name))
 
 
 def restore_guests(config: Config, names: Sequence[str], options: RestoreOptions, start_all: Several) -> list[Result]:
@@ -253,15 +257,24 @@ def restore_guests(config: Config, names: Sequence[str], options: RestoreOptions
 
     :param start_all: starts guests as the host's manager does it.
     """
-    checked = replace(options, check=True)
-    known = each(
-        names, lambda name: _known(config, name)
-    )  # the host may have been booted since, and the run directory is in memory
-    ready = [item["guest"] for item in known if item["ok"]]
-    results = as_user(config, ready, lambda name: restore(config, name, checked))
-    wanted = [item["guest"] for item in results if item["ok"] and item["changed"] and not options.check]
-    results = [item for item in results if item["guest"] not in wanted] + (start_all(wanted) if wanted else [])
-    return in_order(names, [item for item in known if not item["ok"]] + results)
+    known = each(names, lambda name: _restorable(config, name))
+    wanted = [item["guest"] for item in known if item["ok"] and item["changed"]]
+    done: list[Result] = []
+    if wanted and options.check:
+        done = as_user(config, wanted, lambda name: restore(config, name, options))
+    elif wanted:
+        done = start_all(wanted)
+    return in_order(names, [item for item in known if item["guest"] not in wanted] + done)
+
+
+def _restorable(config: Config, name: str) -> dict[str, Any]:
+    """Whether there is something to restore; what it has to fit, the restore itself finds out."""
+    _known(config, name)  # the host may have been booted since, and the run directory is in memory
+    paths = guest_paths(config, name)
+    manifest = saved(paths)
+    if manifest is None and not qemu_processes(paths):
+        raise Refused(f"Guest {name} is not saved.", cure="Start it.")
+    return {"changed": manifest is not None, **_carrier(paths)}
 
 
 def discard_guests(config: Config, names: Sequence[str], check: bool) -> list[Result]:

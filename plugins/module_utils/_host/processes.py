@@ -201,17 +201,33 @@ def _all_mappings(containing: str) -> Iterator[tuple[int, Mapping]]:
 
 def processes_mapping(device: int, inode: int) -> list[int]:
     """PIDs of all processes (that we may look at) which map the file; ``device`` as in st_dev."""
+    return sorted({pid for pid, _item in _file_mappings(device, inode)})
+
+
+def _file_mappings(device: int, inode: int) -> Iterator[tuple[int, Mapping]]:
     wanted = (os.major(device), os.minor(device))
-    found = {pid for pid, item in _all_mappings(f" {inode}") if (item.device, item.inode) == (wanted, inode)}
-    return sorted(found)
+    for pid, item in _all_mappings(f" {inode}"):
+        if (item.device, item.inode) == (wanted, inode):
+            yield pid, item
 
 
 def processes_mapping_file(path: str) -> list[int]:
     """PIDs of all processes (that we may look at) which map the file of this path."""
+    return processes_mapping(*_as_in_maps(path))
+
+
+def processes_writing_file(path: str) -> list[int]:
+    """Of these processes, those that can change the file through their mapping."""
+    found = _file_mappings(*_as_in_maps(path))
+    return sorted({pid for pid, item in found if item.permissions[1] == "w" and item.permissions.endswith("s")})
+
+
+def _as_in_maps(path: str) -> tuple[int, int]:
+    """Device and inode of a plain file as /proc/PID/maps shows them."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         found = os.fstat(descriptor)
-        return processes_mapping(_device_in_maps(descriptor, found), found.st_ino)
+        return _device_in_maps(descriptor, found), found.st_ino
     finally:
         os.close(descriptor)
 
