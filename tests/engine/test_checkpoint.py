@@ -6,12 +6,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.checkpoints import checkpoint, copy_of, digest, put_back, save, went_on
-from support.engine import EngineHost
+from support.engine import EngineHost, wait_until
 from support.sound import assert_alive, assert_sound, refuses
 
 NAME = "beat"
@@ -127,3 +130,32 @@ def test_restored_only_once(host: EngineHost) -> None:
     refuses(host.refused("restore", NAME), "no mark of this checkpoint")
     refuses(host.refused("start", NAME), "no mark of this checkpoint")
     assert host.qemu_pids(NAME) == []
+
+
+@pytest.mark.parametrize("policy", ["refuse", "start"])
+def test_start_after_a_power_cut(host: EngineHost, policy: str) -> None:
+    """The host went down under the guest: here by a mark of another boot, as this kernel goes on (tests/vm cuts the power of a host)."""
+    host.boot(NAME, on_power_cut=policy).close()
+    ram = host.ram_file(NAME)
+    os.kill(host.only_qemu(NAME), 9)
+    wait_until(lambda: not host.qemu_pids(NAME), "QEMU lives")
+    mark = Path(host.settings["state"]) / NAME / "running.json"
+    mark.write_text(json.dumps({**json.loads(mark.read_text()), "boot_id": "of another boot"}))
+    if policy == "refuse":
+        content = digest(ram)
+        for words in (["start", "--check", NAME], ["start", NAME]):
+            refuses(host.refused(*words), "ran when its host went down", "discard")
+        assert digest(ram) == content
+        assert host.one("discard", NAME)["changed"]
+        assert not ram.exists()
+    assert host.one("start", NAME)["how"] == "started"
+    host.one("stop", "--timeout", "0", NAME)
+    assert not mark.exists()
+
+
+def test_start_after_a_crash_of_qemu(host: EngineHost) -> None:
+    """That is no power cut: the guest starts anew."""
+    host.boot(NAME, on_power_cut="refuse").close()
+    os.kill(host.only_qemu(NAME), 9)
+    wait_until(lambda: not host.qemu_pids(NAME), "QEMU lives")
+    assert host.one("start", NAME)["how"] == "started"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
-import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -47,12 +46,12 @@ def file_identity(path: str) -> FileIdentity:
 
 
 def _file_system(descriptor: int, path: str) -> str:
-    """Its UUID by the kernel, by udev, or what names it until the next boot (tmpfs before Linux 6.9, hugetlbfs)."""
+    """Its UUID by the kernel (in hexadecimal), by udev, or what names it until the next boot (tmpfs before Linux 6.9, hugetlbfs)."""
     answer = bytearray(17)
     with suppress(OSError):
         fcntl.ioctl(descriptor, _FS_IOC_GETFSUUID, answer)
     if any(answer[1:]):  # a file system can be without one
-        return str(uuid.UUID(bytes=bytes(answer[1:])))
+        return answer[1:].hex()
     mount = mount_of(path)
     source = mount.source if mount else ""
     by_udev = _uuid_by_udev(source)
@@ -69,7 +68,7 @@ def _uuid_by_udev(source: str) -> str:
     for name in sorted(names):
         try:
             if os.stat(f"{_BY_UUID}/{name}").st_rdev == wanted:
-                return name.lower()
+                return name.lower().replace("-", "")
         except OSError:
             continue
     return ""

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 
 _SAMPLE = 16 << 20
@@ -18,7 +17,10 @@ def write_rate(directory: str) -> float:
 
     :raises OSError: the directory cannot be written, or is full.
     """
-    with tempfile.TemporaryFile(dir=directory) as file:
+    path = f"{directory}/sample.{os.getpid()}"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        os.unlink(path)
         began = time.monotonic()
         file.write(os.urandom(_SAMPLE))
         file.flush()
