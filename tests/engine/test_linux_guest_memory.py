@@ -17,6 +17,7 @@ from support.materials import huge_pages
 from support.sound import assert_never_two
 
 RAM_FILE = "qemu_back_mem.0+c000000.ram0"
+RECORDS = 20  # few: the guest soon has checked all of them once more
 WORKED_ON = 16 << 20  # the guest writes and checks so much all the time
 
 
@@ -72,7 +73,7 @@ def test_live_updates_on_huge_pages(host: EngineHost) -> None:
 
 def last_record(lines: list[str]) -> int:
     """The number of the last record that the guest has written to its NVDIMM and read back."""
-    return max(int(line[1:]) for line in lines if re.fullmatch(r"N\d+", line))
+    return max((int(line[1:]) for line in lines if re.fullmatch(r"N\d+", line)), default=0)
 
 
 def test_nvdimm_with_labels(host: EngineHost) -> None:
@@ -81,6 +82,7 @@ def test_nvdimm_with_labels(host: EngineHost) -> None:
     nvdimm = {"id": "nv0", "path": str(file), "size": "34M", "label_size": "128K"}
     # Without random numbers from the CPU, ndctl waits seconds for some.
     guest = LinuxGuest(host, 9, nvdimms=[nvdimm], cpu={"model": "qemu64,rdrand=on", "count": 1})
+    wait_until(lambda: last_record(guest.lines("N")) > RECORDS, "the guest writes nothing to its NVDIMM")
     with guest.stream():
         host.install("11.1")
         host.one("update", NAME)
