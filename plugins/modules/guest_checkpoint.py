@@ -191,7 +191,9 @@ checkpoints:
       type: dict
       sample: {"path": "/usr/bin/qemu-system-x86_64", "version": "11.1.3", "package": "Debian 1:11.1.3+ds-1"}
     error:
-      description: Why the guest is not as wanted. One that was to be saved runs on; one that was to be restored is still saved, unless the message says otherwise.
+      description: >-
+        Why the guest is not as wanted. One that was to be saved runs on; one that was to be restored is still saved, unless the message says
+        otherwise.
       returned: when not RV(checkpoints[].ok)
       type: dict
       contains:
