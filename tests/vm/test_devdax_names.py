@@ -1,0 +1,216 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Guests that name their device-DAX devices by namespaces, and the clearing of such memory, also when it is cut off."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pytest
+import yaml
+
+from support.vm_runtime import CONFIG, PLACE, VmRuntime
+
+SIZE = 512 << 20
+LAST = SIZE - 4096
+PREPARE = """set -e
+ndctl disable-region region1
+ndctl init-labels -f nmem0
+ndctl enable-region region1
+ndctl create-namespace -f -r region1 -m devdax -a 2M -s 128M -n first
+ndctl create-namespace -f -r region1 -m devdax -a 2M -s 128M -n store
+ndctl create-namespace -f -r region1 -m devdax -a 2M -s 544M -n web1
+"""
+# On the host: how the device reads in a page at each end.
+ENDS = "import mmap, os; m = mmap.mmap(os.open({device!r}, os.O_RDWR), {size}); print(any(m[:4096]), any(m[{last}:]))"
+FILL = "import mmap, os; m = mmap.mmap(os.open({device!r}, os.O_RDWR), {size}); [m.__setitem__(slice(at, at + 9), b'guest RAM') for at in range(0, {size}, 4096)]"
+# On the host: the verb, or the line of the unit, that clears is stopped as soon as the first page is clear. Nobody may map the device
+# before it has begun; then it is let go on a little at a time.
+STOPPED = """
+import mmap, os, signal, subprocess, sys, time
+pid = clearing()
+while "/dev/dax" not in open("/proc/%d/maps" % pid).read():  # an error ends it when the process is gone
+    pass
+os.kill(pid, signal.SIGSTOP)
+memory = mmap.mmap(os.open({device!r}, os.O_RDWR), {size})
+while any(memory[:4096]):
+    os.kill(pid, signal.SIGCONT)
+    time.sleep(0.002)
+    os.kill(pid, signal.SIGSTOP)
+"""
+KILL = (
+    """
+import subprocess
+verb = subprocess.Popen(["systemd-run", "--quiet", "--scope", "--property=CPUQuota=20%", *{words!r}])
+clearing = lambda: verb.pid
+"""
+    + STOPPED
+    + """
+verb.kill()
+print(verb.wait(), any(memory[{last}:]))
+"""
+)
+
+
+def chardev(vm: VmRuntime, name: str) -> str:
+    listed = json.loads(vm.host.run("ndctl list -N -r region1"))
+    return next(f"/dev/{item['chardev']}" for item in listed if item.get("name") == name)
+
+
+def uuid(vm: VmRuntime, name: str) -> str:
+    listed = json.loads(vm.host.run("ndctl list -N -r region1"))
+    return str(next(item["uuid"] for item in listed if item.get("name") == name))
+
+
+def command_line(vm: VmRuntime) -> str:
+    return vm.host.run("tr '\\0' ' ' < /proc/$(cat /run/hostmem/g/pid)/cmdline")
+
+
+def record(vm: VmRuntime) -> list[str]:
+    found: list[str] = json.loads(vm.host.run("cat /var/lib/hostmem/g.devices.json 2>/dev/null || echo []"))
+    return found
+
+
+def ends(vm: VmRuntime, device: str) -> str:
+    return vm.python(ENDS.format(device=device, size=SIZE, last=LAST))
+
+
+def define(vm: VmRuntime, name: str = "g", **block: Any) -> None:
+    vm.define(name, {"size": SIZE, "backing": "dax", **block}, nvdimms=[])
+
+
+@pytest.fixture(scope="module", name="named", autouse=True)
+def fixture_named(vm: VmRuntime) -> None:
+    vm.host.run(PREPARE)
+
+
+def test_the_device_is_looked_up_at_the_start_and_at_each_update(vm: VmRuntime) -> None:
+    nvdimm = {"id": "nv0", "namespace": uuid(vm, "store"), "size": "32M", "pmem": True}
+    vm.define("g", {"size": SIZE, "backing": "dax", "namespace": "web1"}, nvdimms=[nvdimm])
+    vm.one("start", "g")
+    device, store = chardev(vm, "web1"), chardev(vm, "store")
+    assert f"mem-path={device}," in command_line(vm)
+    assert f"mem-path={store}," in command_line(vm)
+    assert record(vm) == [f"{uuid(vm, 'web1')}+0x0+{SIZE:#x}"]
+    vm.one("update", "--force", "--max-pause", "30", "g")
+    assert f"mem-path={device}," in command_line(vm)
+    # The device may be called by its other name while the guest runs.
+    vm.define("g", {"size": SIZE, "backing": "dax", "device": device}, nvdimms=[nvdimm])
+
+
+def test_a_name_that_became_ambiguous_keeps_the_guest_where_it_is(vm: VmRuntime) -> None:
+    pid = vm.host.run("cat /run/hostmem/g/pid")
+    vm.host.run("ndctl create-namespace -f -r region1 -m devdax -a 2M -s 32M -n web1")
+    try:
+        refused = vm.verb("update", "--force", "g")
+        assert "2 devdax namespaces are called web1" in refused["error"]["message"], refused
+        assert vm.one("info", "g")["state"] == "running"
+        assert vm.host.run("cat /run/hostmem/g/pid") == pid
+    finally:
+        vm.host.run("ndctl destroy-namespace -f namespace1.3")
+    vm.one("stop", "--timeout", "0", "g")
+    assert record(vm) == []
+
+
+def test_two_guests_on_one_device_by_two_names_are_refused(vm: VmRuntime) -> None:
+    define(vm, namespace="web1")
+    with pytest.raises(AssertionError, match=r"Guest g has /dev/dax1\.2 already"):
+        define(vm, "h", device=chardev(vm, "web1"))
+
+
+def test_a_clearing_that_is_killed_is_finished_by_the_next_start(vm: VmRuntime) -> None:
+    define(vm, namespace="web1")
+    device = chardev(vm, "web1")
+    vm.one("start", "g")
+    vm.python(FILL.format(device=device, size=SIZE))
+    given = record(vm)
+    words = [
+        "python3",
+        "-IS",
+        f"{PLACE}/lib/bin/hostmem",
+        "--config",
+        f"{PLACE}/config.json",
+        "stop",
+        "--timeout",
+        "0",
+        "g",
+    ]
+    assert vm.python(KILL.format(device=device, size=SIZE, last=LAST, words=words)).split() == ["-9", "True"]
+    assert record(vm) == given
+    # Nobody else gets what is left; the guest itself does not see it.
+    define(vm, "g", device="/dev/dax9.9")
+    define(vm, "h", namespace="web1")
+    assert "holds data" in vm.verb("start", "h")["error"]["message"]
+    assert ends(vm, device) == "False True"
+    vm.one("undefine", "h")
+    # Meanwhile the guest was given another place, and the number of the old one has changed.
+    vm.host.run("ndctl destroy-namespace -f namespace1.0; ndctl disable-region region1; ndctl enable-region region1")
+    assert chardev(vm, "web1") != device
+    define(vm, namespace="store", size="64M")
+    vm.one("start", "g")
+    assert record(vm) == [f"{uuid(vm, 'store')}+0x0+{64 << 20:#x}"]
+    assert ends(vm, chardev(vm, "web1")) == "False False"
+    vm.one("stop", "--timeout", "0", "g")
+    vm.one("undefine", "g")
+
+
+UNIT = """set -e
+mkdir -p /etc/hostmem /usr/lib/hostmem /etc/systemd/system/hostmem-guest@g.service.d
+ln -sfn {place}/lib /usr/lib/hostmem/current
+cat >/etc/systemd/system/hostmem-guest@.service <<'END'
+{unit}
+END
+cat >/etc/systemd/system/hostmem-guest@g.service.d/short.conf <<'END'
+[Unit]
+Upholds=
+[Service]
+TimeoutStopSec=90
+END
+cat >/etc/hostmem/config.json <<'END'
+{config}
+END
+systemctl daemon-reload
+"""
+# On the host: the unit's line that clears stands still for longer than the unit gives it.
+STALL = (
+    """
+import subprocess, time
+stop = subprocess.Popen(["systemctl", "stop", "hostmem-guest@g"])
+show = lambda what: subprocess.check_output(["systemctl", "show", "--value", "-p", what, "hostmem-guest@g"], text=True).strip()
+def clearing():
+    while show("SubState") != "stop-post":
+        time.sleep(0.2)
+    return int(show("ControlPID"))
+"""
+    + STOPPED
+    + """
+time.sleep(90)
+os.kill(pid, signal.SIGCONT)
+stop.wait()
+print(any(memory[{last}:]), show("Result"))
+"""
+)
+
+
+def unit() -> str:
+    """The role's unit, with the role's defaults."""
+    role = Path(__file__).resolve().parents[2] / "roles" / "hypervisor"
+    values = {**yaml.safe_load((role / "defaults" / "main.yml").read_text()), "hypervisor_library": "/usr/lib/hostmem"}
+    values["hypervisor_stop_timeout"] = 0  # the guest knows no ACPI
+    template = (role / "templates" / "hostmem-guest@.service.j2").read_text()
+    return jinja2.Template(template).render(**values, ansible_managed="a test")
+
+
+def test_a_clearing_that_gets_on_is_not_cut_off_by_systemd(vm: VmRuntime) -> None:
+    vm.host.run(UNIT.format(place=PLACE, unit=unit(), config=json.dumps({**CONFIG, "manager": "systemd"})))
+    define(vm, namespace="web1")
+    vm.host.run("systemctl start hostmem-guest@g")
+    device = chardev(vm, "web1")
+    vm.python(FILL.format(device=device, size=SIZE))
+    assert vm.python(STALL.format(device=device, size=SIZE, last=LAST)).split() == ["False", "success"]
+    assert record(vm) == []
