@@ -156,6 +156,8 @@ def _lifecycle(config: Config, names: list[str], options: argparse.Namespace) ->
         return verbs.save_guests(config, names, wanted, ended)
     if options.verb == "restore":
         way = RestoreOptions(options.older, options.check)
+        if by_systemd and not options.check:
+            managed.join_starts(names)
         return verbs.restore_guests(config, names, way, lambda saved: start(config, saved, False, way))
     if options.verb == "discard":
         return verbs.discard_guests(config, names, options.check)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -21,13 +22,23 @@ from .paths import guest_paths
 from .resources import make_directories
 from .restore import RestoreOptions
 from .store import load_guest
-from .systemd import is_active, systemctl
+from .systemd import active_state, is_active, systemctl
 from .verbs import Result, each, failure, in_order, would, would_start
 
 
 def start_guests(config: Config, names: Sequence[str], check: bool, options: RestoreOptions) -> list[Result]:
     """systemctl start of those whose unit is not active."""
+    if not check:
+        join_starts(names)
     return _change(config, names, "start", check, lambda name: not is_active(name), older=options.older)
+
+
+def join_starts(names: Sequence[str]) -> None:
+    """At boot systemd starts guests itself: one that it has begun to start runs only when that is over."""
+    begun = [name for name in names if active_state(name) == "activating"]
+    if begun:
+        with suppress(HostmemError):  # the start that follows tells what is wrong
+            systemctl("start", begun)
 
 
 def stop_guests(config: Config, names: Sequence[str], timeout: float, check: bool) -> list[Result]:
