@@ -12,7 +12,6 @@ import shutil
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -243,7 +242,6 @@ def test_second_load_without_protection(host: EngineHost) -> None:
         host.patched("_guest/restore.py", "        checkpoint_store.forget_spent(self._paths, self._definition)\n", ""),
     ):
         host.one("restore", NAME)
-    page: Any = went_on(host, NAME, counter)
-    page.close()
+    went_on(host, NAME, counter).close()
     os.kill(host.only_qemu(NAME), 9)
     assert host.one("restore", NAME)["changed"]

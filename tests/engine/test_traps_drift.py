@@ -288,7 +288,11 @@ def test_private_memory(host: EngineHost) -> None:
 
 def test_auxiliary_memory_not_shared_from_the_start(host: EngineHost) -> None:
     """A guest from before that promise: it cannot be added later, and QEMU's own reason names a ROM."""
-    verify = ("_guest/started.py", '    if definition.aux_ram_share and real["aux_ram_share"] is False:\n', "    if False:\n")
+    verify = (
+        "_guest/started.py",
+        '    if definition.aux_ram_share and real["aux_ram_share"] is False:\n',
+        "    if False:\n",
+    )
     with host.unchecked(), host.patched(*verify):
         assert host.define_altered(host.heartbeat("g"), "aux-ram-share=on", "aux-ram-share=off")["ok"]
         host.one("start", "g")

@@ -28,7 +28,10 @@ ndctl create-namespace -f -r region1 -m devdax -a 2M -s 544M -n web1
 """
 # On the host: how the device reads in a page at each end.
 ENDS = "import mmap, os; m = mmap.mmap(os.open({device!r}, os.O_RDWR), {size}); print(any(m[:4096]), any(m[{last}:]))"
-FILL = "import mmap, os; m = mmap.mmap(os.open({device!r}, os.O_RDWR), {size}); [m.__setitem__(slice(at, at + 9), b'guest RAM') for at in range(0, {size}, 4096)]"
+FILL = (
+    "import mmap, os; m = mmap.mmap(os.open({device!r}, os.O_RDWR), {size});"
+    " [m.__setitem__(slice(at, at + 9), b'guest RAM') for at in range(0, {size}, 4096)]"
+)
 # On the host: the verb, or the line of the unit, that clears is stopped as soon as the first page is clear. Nobody may map the device
 # before it has begun; then it is let go on a little at a time.
 STOPPED = """
@@ -203,7 +206,8 @@ def unit() -> str:
     values = {**yaml.safe_load((role / "defaults" / "main.yml").read_text()), "hypervisor_library": "/usr/lib/hostmem"}
     values["hypervisor_stop_timeout"] = 0  # the guest knows no ACPI
     template = (role / "templates" / "hostmem-guest@.service.j2").read_text()
-    return jinja2.Template(template).render(**values, ansible_managed="a test")
+    text: str = jinja2.Template(template).render(**values, ansible_managed="a test")
+    return text
 
 
 def test_a_clearing_that_gets_on_is_not_cut_off_by_systemd(vm: VmRuntime) -> None:

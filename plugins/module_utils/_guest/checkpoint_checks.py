@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from .._host.boot_id import boot_id
@@ -17,12 +18,12 @@ from .comparison import queue_differences, queue_sizes
 from .definition import Definition
 from .errors import Refused
 from .inventory import differences
-from .layout import PlacedBlock, layout
+from .layout import layout
 from .manifest import Manifest, SavedBlock, definition_digest, layout_digest
 from .paths import GuestPaths
 from .qemu_binary import QemuBinary
 from .qmp import Qmp
-from .saved_memory import memory_identity
+from .saved_memory import memory_identity, nvdimm_identity
 
 _GIVE_UP = "or give the saved guest up and start it anew: hostmem discard"
 
@@ -112,15 +113,19 @@ def _state_problems(paths: GuestPaths, manifest: Manifest) -> Iterator[str]:
 
 
 def _memory_problems(manifest: Manifest, definition: Definition) -> Iterator[str]:
-    placed = {item.block.id: item for item in layout(definition)}
+    identities: dict[str, Callable[[], dict[str, Any]]] = {}
+    for placed in layout(definition):
+        identities[placed.block.id] = partial(memory_identity, placed)
+    for nvdimm in definition.nvdimms:
+        identities[nvdimm.id] = partial(nvdimm_identity, nvdimm)
     for block in manifest.blocks:
         if not block.copied:
-            yield from _block_problems(manifest, block, placed[block.id])
+            yield from _block_problems(manifest, block, identities[block.id])
 
 
-def _block_problems(manifest: Manifest, block: SavedBlock, placed: PlacedBlock) -> Iterator[str]:
+def _block_problems(manifest: Manifest, block: SavedBlock, identity: Callable[[], dict[str, Any]]) -> Iterator[str]:
     try:
-        now = memory_identity(placed)
+        now = identity()
     except OSError as error:
         lost = (
             ", and its content with the reboot since"
@@ -131,7 +136,7 @@ def _block_problems(manifest: Manifest, block: SavedBlock, placed: PlacedBlock) 
         return
     for key, then in block.identity.items():
         if now.get(key) != then:
-            yield f"{placed.place} is not the memory of block {block.id}: its {key} is {now.get(key)}, not {then}"
+            yield f"{block.place} is not the memory of block {block.id}: its {key} is {now.get(key)}, not {then}"
 
 
 def _image_problems(manifest: Manifest) -> Iterator[str]:

@@ -23,7 +23,7 @@ from .._host.durable import remove_durably, rename_durably, sync_directory, writ
 from .._host.files import read_plain
 from .definition import Definition
 from .errors import HostmemError, Refused
-from .layout import layout
+from .layout import layout, parse_file_name
 from .manifest import Manifest, parse_manifest
 from .paths import GuestPaths
 
@@ -83,7 +83,7 @@ def load(paths: GuestPaths) -> Manifest | None:
         if not is_saved(paths):
             return None
         raise _damaged(paths, str(error)) from error
-    except (OSError, ValueError, TypeError, HostmemError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, HostmemError) as error:
         raise _damaged(paths, getattr(error, "cause", "") or str(error)) from error
 
 
@@ -130,6 +130,7 @@ def forget_spent(paths: GuestPaths, definition: Definition) -> None:
     """The guest runs."""
     _remove_marks(paths, memory_directories(definition))
     shutil.rmtree(paths.spent_checkpoint, ignore_errors=True)
+    sync_directory(paths.state)
 
 
 def discard_all(paths: GuestPaths, memory: Iterable[str]) -> bool:
@@ -175,8 +176,10 @@ def _make_marks(manifest: Manifest) -> None:
 
 
 def _marks(manifest: Manifest) -> Sequence[str]:
-    """One in each directory with memory that stayed in place; a device has no place for one."""
+    """One in each directory with RAM files that stayed in place; a device has no place for one, and NVDIMMs are not ours."""
     places = {
-        os.path.dirname(block.place) for block in manifest.blocks if not block.copied and "inode" in block.identity
+        os.path.dirname(block.place)
+        for block in manifest.blocks
+        if not block.copied and parse_file_name(os.path.basename(block.place))
     }
     return [f"{directory}/{_MARK}{manifest.guest}.{manifest.token}" for directory in sorted(places)]

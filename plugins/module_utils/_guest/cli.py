@@ -148,11 +148,7 @@ def _lifecycle(config: Config, names: list[str], options: argparse.Namespace) ->
         return start(config, names, options.check, RestoreOptions())
     if options.verb == "save":
         wanted = SaveOptions(options.full, options.check)
-        ended = (
-            (lambda saved: stop(config, saved, 0.0, False))
-            if by_systemd
-            else (lambda saved: verbs.release_guests(config, saved))
-        )
+        ended = managed.wait_stopped if by_systemd else (lambda saved: verbs.release_guests(config, saved))
         return verbs.save_guests(config, names, wanted, ended)
     if options.verb == "restore":
         way = RestoreOptions(options.older, options.check)

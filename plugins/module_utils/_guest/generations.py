@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .._host.files import read_json, remove_file, write_json, write_text
+from .._host.files import read_plain, remove_file, write_json, write_text
 from .._host.processes import Process, command_lines, process, sees_same_directory
 from .errors import HostmemError
 from .paths import GenerationPaths, GuestPaths
@@ -99,7 +100,10 @@ def running_guests(run: str) -> list[str]:
 def load_generation(paths: GuestPaths, number: int, alive: Process | None) -> Generation:
     """A generation with its record (empty when it never got one)."""
     generation = paths.generation(number)
-    record = read_json(generation.record)
+    try:
+        record = json.loads(read_plain(generation.record))
+    except (OSError, ValueError):
+        record = None
     return Generation(generation, alive, record if isinstance(record, dict) else {})
 
 

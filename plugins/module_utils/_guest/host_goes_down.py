@@ -52,10 +52,10 @@ async def stop_or_save(config: Config, name: str, limits: Limits) -> dict[str, A
     living = living_generations(paths)
     if not kind or not living:
         return await stop(config, name, limits.power_down)
-    definition = parse_definition(living[-1].record.get("definition"))
     # What a power cut leaves of the next steps.
     _record(paths, kind, "cut off while it was saved")
     try:
+        definition = parse_definition(living[-1].record.get("definition"))
         await _save(config, paths, definition, limits.save)
     except Exception as error:
         return await _power_down(config, paths, kind, limits.power_down, error)

@@ -38,7 +38,7 @@ from .qemu_process import QemuProcess, fill_placeholders, launch, with_images
 from .qmp import Qmp, connect
 from .recovery import settled
 from .restore import RestoreOptions, restore_locked, saved
-from .running_mark import mark_running, unmark_running
+from .running_mark import mark_running, unmark_running, went_down
 from .saved_guest import refuse_start_anew
 from .started import verify_memory, wait_for_qmp
 from .store import StoredGuest, load_guest
@@ -149,6 +149,8 @@ async def stop(config: Config, name: str, timeout: float) -> dict[str, Any]:
     with VerbLock(paths, VERB_WAIT):
         living = await settled(paths)
         if not living:
+            if not went_down(paths):  # it ended by itself
+                unmark_running(paths)
             return {"changed": False, "how": "stopped already"}
         hows = [await _end(paths, generation, timeout) for generation in living]
         forget_all(paths)

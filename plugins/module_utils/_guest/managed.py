@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from .._host.files import read_json, remove_file, write_json
+from .._host.files import read_json, read_plain, remove_file, write_json
 from .._host.users import run_as
 from .config import Config
 from .errors import HostmemError
@@ -44,6 +45,15 @@ def join_starts(names: Sequence[str]) -> None:
 def stop_guests(config: Config, names: Sequence[str], timeout: float, check: bool) -> list[Result]:
     """systemctl stop of those whose unit is active."""
     return _change(config, names, "stop", check, is_active, timeout=timeout)
+
+
+def wait_stopped(names: Sequence[str]) -> list[Result]:
+    """After a save, which ends QEMU and with it the unit: wait until the unit has done what it does after a stop."""
+    try:
+        systemctl("stop", names)
+    except HostmemError as error:
+        return [failure(name, error) for name in names]
+    return [{"guest": name, "ok": True, "changed": True} for name in names]
 
 
 def _change(
@@ -111,7 +121,10 @@ def _take_back_requests(config: Config, names: Sequence[str], token: str) -> boo
 
 def _answer(config: Config, name: str, token: str, trouble: Any) -> Result:
     paths = guest_paths(config, name)
-    answer = read_json(paths.result) if os.path.isdir(paths.run) else None
+    try:
+        answer = json.loads(read_plain(paths.result))  # a file of the unprivileged user's
+    except (OSError, ValueError):
+        answer = None
     if isinstance(answer, dict) and answer.get("token") == token:
         return dict(answer["result"])
     return failure(

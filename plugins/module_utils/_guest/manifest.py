@@ -39,7 +39,8 @@ class Manifest:
 
     ``definition``, ``argv``, ``inventory`` are the record of the QEMU that saved; ``defined`` is the digest of the definition that
     lay on the host then, which may have been edited since the guest's start. ``images`` are what disks' files were, by path.
-    ``wake``: the guest was suspended for the save, and is woken afterwards. ``ignore_shared`` is QEMU's capability x-ignore-shared, which has to be the same when the state is loaded.
+    ``wake``: the guest was suspended for the save, and is woken afterwards. ``ignore_shared`` is QEMU's capability x-ignore-shared,
+    which has to be the same when the state is loaded.
     """
 
     guest: str

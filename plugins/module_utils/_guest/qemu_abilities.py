@@ -22,7 +22,8 @@ _TIMEOUT = 30.0
 
 @dataclass(frozen=True)
 class QemuAbilities:
-    """``package`` is the packager's text in its version. ``machines`` are the names of all types, ``newest_machines`` are the machine types by QEMU's own short names, such as ``q35``.
+    """``package`` is the packager's text in its version. ``machines`` are the names of all types,
+    ``newest_machines`` are the machine types by QEMU's own short names, such as ``q35``.
 
     ``migration_modes`` are those of the migration parameter ``mode``; none in a QEMU before 8.2.
     """

@@ -22,6 +22,7 @@ from .paths import GuestPaths, guest_paths
 from .qmp import connect
 from .recovery_checkpoint import concerns_checkpoint, recover_checkpoint
 from .recovery_exec import concerns_exec, recover_exec
+from .running_mark import mark_running
 
 VERB_WAIT = 120.0
 
@@ -103,6 +104,7 @@ async def _recover_start(paths: GuestPaths, entry: dict[str, Any], living: dict[
     finally:
         await qmp.close()
     make_current(paths, generation)
+    mark_running(paths, generation.number)
     return "finished the start"
 
 

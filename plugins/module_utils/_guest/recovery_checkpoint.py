@@ -21,7 +21,7 @@ from .paths import GuestPaths
 from .qmp import Qmp, connect
 from .running_mark import mark_running, unmark_running
 from .saving_qemu import back_to_normal, go_on
-from .suspend import wake
+from .suspend import wake_or_tell
 
 _QUIT_TIMEOUT = 10.0
 
@@ -46,14 +46,14 @@ async def recover_checkpoint(paths: GuestPaths, entry: dict[str, Any], living: l
     generation = living[-1]
     qmp = await connect(generation.paths.qmp)
     try:
-        if checkpoint_store.is_spent(paths):
+        if entry.get("step") != SAVING and checkpoint_store.is_spent(paths):
             await _finish_restore(paths, generation, qmp, entry)
             outcome = "finished the restore"
         else:
             await _take_save_back(paths, generation, qmp, entry)
             outcome = "took the save back: the guest goes on"
         if entry.get("wake"):
-            await wake(qmp)
+            await wake_or_tell(paths.name, qmp)
     finally:
         await qmp.close()
     return outcome

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -30,7 +31,7 @@ from .nics import taps
 from .nvdimm_files import check_nvdimm, ensure_nvdimm
 from .paths import GuestPaths, guest_paths
 from .saved_guest import copied_blocks, keeps_memory, refuse_start_anew, refuse_used
-from .store import StoredGuest
+from .store import StoredGuest, load_guest
 
 
 def make_directories(config: Config, paths: GuestPaths) -> None:
@@ -85,7 +86,7 @@ def prepare(config: Config, guest: StoredGuest) -> None:
     for nvdimm in definition.nvdimms:
         ensure_nvdimm(nvdimm, config.user)
     apply_present(plan, config.user)
-    ensure_taps(config, definition)
+    ensure_taps(config, definition, taps(definition))
 
 
 def _prepare_saved(config: Config, paths: GuestPaths, definition: Definition) -> None:
@@ -104,7 +105,7 @@ def _prepare_saved(config: Config, paths: GuestPaths, definition: Definition) ->
         if placed.block.device:
             hand_over(placed.block.device, file_access(config.user))
     apply_present(plan_present(again, config.user, True, given_devices(config, definition.name)), config.user)
-    ensure_taps(config, definition)
+    ensure_taps(config, definition, taps(definition))
 
 
 def _plan(config: Config, definition: Definition, groups_of: Groups) -> Plan:
@@ -117,17 +118,20 @@ def ensure_running_taps(config: Config, paths: GuestPaths) -> bool:
     """The taps of a guest that runs, by the definition it runs with; False when it does not run."""
     living = living_generations(paths)
     if living:
-        ensure_taps(config, parse_definition(living[-1].record["definition"]))
+        running = parse_definition(living[-1].record["definition"])
+        # The record is the unprivileged user's: root makes what root's own definition names, too.
+        defined = set(taps(load_guest(paths).definition))
+        ensure_taps(config, running, [tap for tap in taps(running) if tap in defined])
     return bool(living)
 
 
-def ensure_taps(config: Config, definition: Definition) -> bool:
-    """The guest's taps; True when one was made or changed.
+def ensure_taps(config: Config, definition: Definition, wanted: Iterable[tuple[str, str]]) -> bool:
+    """These taps of the guest, each with its bridge; True when one was made or changed.
 
     :raises Refused: ip(8) failed.
     """
     changed = False
-    for name, bridge in taps(definition):
+    for name, bridge in wanted:
         try:
             changed = ensure_tap(name, bridge, config.user.name) or changed
         except (TapError, OSError) as error:

@@ -46,10 +46,10 @@ from .qemu_process import QemuProcess, fill_placeholders, for_incoming, launch, 
 from .qmp import Qmp, is_migration_over
 from .recovery import recover_locked, settled
 from .running_mark import mark_running
-from .saving_qemu import back_to_normal, prepare_to_save
+from .saving_qemu import back_to_normal, load_state, prepare_to_save
 from .started import verify_memory, wait_for_qmp
 from .store import load_guest
-from .suspend import wake
+from .suspend import wake_or_tell
 
 VERB_WAIT = 60.0
 START_TIMEOUT = 120.0
@@ -105,11 +105,17 @@ async def restore_locked(
     try:
         result = await _Restore(paths, manifest, definition, binary).run()
     except Exception as error:
-        if Journal(paths).read() is not None:  # cut off when the guest may have run
-            outcome = await recover_locked(paths, living_generations(paths))
+        if Journal(paths).read() is None:
+            raise
+        # Cut off when the guest may have run: if it does, a failure would let systemd end it.
+        outcome = await recover_locked(paths, living_generations(paths))
+        living = living_generations(paths)
+        if not living or checkpoint_store.is_saved(paths) or checkpoint_store.is_spent(paths):
             if isinstance(error, HostmemError):
                 error.cause = f"{error.cause} Recovery: {outcome['outcome']}.".strip()
-        raise
+            raise
+        log_record(f"Restore of guest {paths.name} finished late: {error}", 4, guest=paths.name, event="restore-late")
+        result = _restored(manifest, binary, living[-1].number, living[-1].alive.pid)
     log_record(
         f"Guest {paths.name} restored after {result['asleep_seconds']:.0f} s",
         guest=paths.name,
@@ -117,6 +123,18 @@ async def restore_locked(
         event="restore",
     )
     return result
+
+
+def _restored(manifest: Manifest, binary: QemuBinary, generation: int, pid: int) -> dict[str, Any]:
+    """The result; ``asleep_seconds`` is how far the guest's clock is behind."""
+    return {
+        "changed": True,
+        "how": "restored",
+        "generation": generation,
+        "pid": pid,
+        "qemu": binary.as_dict(),
+        "asleep_seconds": round(time.time() - manifest.saved_at, 3),
+    }
 
 
 class _Restore:
@@ -198,7 +216,7 @@ class _Restore:
     async def _load(self, qemu: QemuProcess, qmp: Qmp) -> None:
         await prepare_to_save(qmp, self._manifest.ignore_shared)
         state = checkpoint_store.state_path(self._paths.checkpoint)
-        await qmp.execute("migrate-incoming", uri=f"file:{state}", exit_on_error=False)
+        await load_state(qmp, f"file:{state}", self._binary.version)
         over = await qmp.wait_event(is_migration_over, time.monotonic() + self._timeout)
         if over == "completed" and await qmp.status() == "paused":
             return
@@ -217,18 +235,11 @@ class _Restore:
             await self._continue(qemu, qmp)
         make_current(self._paths, Generation(qemu.generation, qemu.process, {}))
         if self._manifest.wake:
-            await wake(qmp)
+            await wake_or_tell(self._paths.name, qmp)
         mark_running(self._paths, self._number)
         checkpoint_store.forget_spent(self._paths, self._definition)
         self._journal.clear()
-        return {
-            "changed": True,
-            "how": "restored",
-            "generation": self._number,
-            "pid": qemu.process.pid,
-            "qemu": self._binary.as_dict(),
-            "asleep_seconds": round(time.time() - self._manifest.saved_at, 3),
-        }
+        return _restored(self._manifest, self._binary, self._number, qemu.process.pid)
 
     async def _continue(self, qemu: QemuProcess, qmp: Qmp) -> None:
         self._taps.draw_traffic()

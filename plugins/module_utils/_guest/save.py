@@ -19,7 +19,7 @@ from typing import Any
 
 from .._host.boot_id import boot_id
 from .._host.durable import sha256_of, sync_directory, sync_file
-from .._host.filesystems import file_system, free_space
+from .._host.filesystems import free_space
 from .._host.journald import log_record
 from .._host.times import in_utc
 from .._host.write_rate import write_rate
@@ -31,14 +31,14 @@ from .errors import HostmemError, Refused, refuse
 from .generations import Generation, forget_all, living_generations
 from .journal import SAVING, Journal
 from .locks import VerbLock
-from .manifest import Manifest, definition_digest, layout_digest
+from .manifest import Manifest, SavedBlock, definition_digest, layout_digest
 from .paths import GuestPaths, guest_paths
 from .preflight import Preflight, examine
 from .qmp import Qmp, connect, is_migration_over
 from .recovery import recover_locked, settled
 from .recovery_checkpoint import dismiss
 from .running_mark import unmark_running
-from .saved_memory import MemoryPlan, plan_memory, saved_blocks
+from .saved_memory import MemoryPlan, plan_memory, saved_blocks, saved_nvdimms, sync_memory
 from .saving_qemu import go_on, prepare_to_save, reboot_blockers
 from .sizes import format_size
 from .store import load_guest
@@ -111,6 +111,8 @@ async def _save(config: Config, paths: GuestPaths, old: Generation, qmp: Qmp, op
     found = await examine(old, qmp)
     plan = plan_memory(found.definition, old.record["ram_blocks"])
     state_bytes = _DEVICES + plan.copied_bytes + _auxiliary_bytes(found, plan)
+    if not plan.ignore_shared:
+        state_bytes += sum(nvdimm.size for nvdimm in found.definition.nvdimms)
     rate = write_rate(paths.state) if plan.why else 0.0
     for blocker in _blockers(config, paths, found, plan, state_bytes, rate, options.full):
         found.blockers.append(blocker)
@@ -122,6 +124,8 @@ async def _save(config: Config, paths: GuestPaths, old: Generation, qmp: Qmp, op
     if options.check:
         sizes = {"copied_bytes": plan.copied_bytes, "in_place_bytes": plan.in_place_bytes}
         return {"changed": True, "would": {**sizes, "seconds": seconds}}
+    # Most of what its files' devices have not got yet they get while the guest runs.
+    await asyncio.to_thread(sync_memory, found.definition, plan)
     manifest = await _Save(paths, found, plan, qmp).run()
     await dismiss(old, qmp)
     forget_all(paths)
@@ -209,10 +213,11 @@ class _Save:
         try:
             directory = checkpoint_store.begin(self._paths)
             queues = await queue_sizes(self._qmp)
+            blocks = [*saved_blocks(self._plan), *saved_nvdimms(self._found.definition, self._plan)]
             if self._wake:
                 await suspend(self._old.paths, self._qmp, time.monotonic() + _SUSPEND_TIMEOUT)
             await self._migrate(checkpoint_store.state_path(directory))
-            manifest = await asyncio.to_thread(self._seal, directory, queues)
+            manifest = await self._sealed(directory, queues, blocks)
         except BaseException as error:
             if not checkpoint_store.is_saved(self._paths):
                 await go_on(self._qmp, self._was_running)
@@ -250,14 +255,19 @@ class _Save:
                 cure="Look for space and load on the host. The guest runs on.",
             )
 
-    def _seal(self, directory: str, queues: dict[str, int]) -> Manifest:
+    async def _sealed(self, directory: str, queues: dict[str, int], blocks: list[SavedBlock]) -> Manifest:
+        """In a thread, which nobody can stop: it has ended before anything else happens to the guest."""
+        sealing = asyncio.ensure_future(asyncio.to_thread(self._seal, directory, queues, blocks))
+        try:
+            return await asyncio.shield(sealing)
+        finally:
+            await asyncio.wait([sealing])
+
+    def _seal(self, directory: str, queues: dict[str, int], blocks: list[SavedBlock]) -> Manifest:
         """Everything to its device, the names last."""
         state = checkpoint_store.state_path(directory)
         sync_file(state)
-        for placed in self._plan.blocks:
-            # Nothing to do for memory that is mapped with MAP_SYNC, or that no power cut outlives anyway.
-            if placed.path and placed.block.id not in self._plan.why and not file_system(placed.path).volatile:
-                sync_file(placed.path)
+        sync_memory(self._found.definition, self._plan)
         size, digest = sha256_of(state)
         record = self._old.record
         manifest = Manifest(
@@ -279,12 +289,14 @@ class _Save:
             inventory=self._found.live,
             queue_sizes=queues,
             images=image_states(self._found.live["disks"]),
-            blocks=saved_blocks(self._plan),
+            blocks=blocks,
             ignore_shared=self._plan.ignore_shared,
             state_size=size,
             state_sha256=digest,
         )
         remember_images(self._paths, self._found.definition, self._found.images)
+        if not self._old.alive.alive():
+            raise HostmemError(f"QEMU of guest {self._paths.name} ended while the guest was saved.")
         checkpoint_store.commit(self._paths, manifest)
         sync_directory(self._paths.state)
         return manifest

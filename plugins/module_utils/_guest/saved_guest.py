@@ -60,6 +60,16 @@ def refuse_change(paths: GuestPaths, what: str) -> None:
         )
 
 
+def refuse_undefine(paths: GuestPaths, definition: Definition) -> None:
+    """:raises Refused: memory of the guest is kept that nobody would know of afterwards."""
+    if keeps_memory(paths, definition):
+        raise Refused(
+            f"Guest {paths.name} is saved, or was cut off with its host; its definition is not removed.",
+            cause="Its memory would stay, and nobody would know whose it is.",
+            cure=f"Restore it first (hostmem restore {paths.name}), or give it up (hostmem discard {paths.name}).",
+        )
+
+
 def copied_blocks(paths: GuestPaths) -> set[str]:
     """Blocks whose content comes with the state, so that their files are made anew.
 

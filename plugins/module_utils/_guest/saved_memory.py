@@ -14,11 +14,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .._host.devdax import dax_device
+from .._host.durable import sync_file
 from .._host.file_identity import file_identity
 from .._host.files import identity
+from .._host.filesystems import file_system
 from .definition import Definition
 from .layout import PlacedBlock, layout
 from .manifest import SavedBlock
+from .nvdimm import Nvdimm
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,43 @@ def saved_blocks(plan: MemoryPlan) -> list[SavedBlock]:
     ]
 
 
+def saved_nvdimms(definition: Definition, plan: MemoryPlan) -> list[SavedBlock]:
+    """NVDIMMs, whose content is in their files anyway: they have to be the same when the guest comes back.
+
+    :raises OSError: a file cannot be looked at.
+    """
+    return [
+        SavedBlock(
+            nvdimm.id,
+            nvdimm.path,
+            nvdimm.size,
+            not plan.ignore_shared,
+            {} if not plan.ignore_shared else nvdimm_identity(nvdimm),
+        )
+        for nvdimm in definition.nvdimms
+    ]
+
+
+def nvdimm_identity(nvdimm: Nvdimm) -> dict[str, Any]:
+    """As for a block.
+
+    :raises OSError: it is not there.
+    """
+    return _device_identity(nvdimm.path, 0, nvdimm.size) if nvdimm.device else asdict(file_identity(nvdimm.path))
+
+
+def sync_memory(definition: Definition, plan: MemoryPlan) -> None:
+    """Everything that stays in files to their devices. Device-DAX has nothing to write, and no power cut leaves what lies in memory only.
+
+    :raises OSError: a device could not take it.
+    """
+    stays = [placed.path for placed in plan.blocks if placed.path and placed.block.id not in plan.why]
+    stays += [nvdimm.path for nvdimm in definition.nvdimms if not nvdimm.device and not nvdimm.read_only]
+    for path in stays:
+        if not file_system(path).volatile:
+            sync_file(path)
+
+
 def memory_identity(placed: PlacedBlock) -> dict[str, Any]:
     """What a block's file or device is, in words that a reboot does not change.
 
@@ -97,11 +137,11 @@ def memory_identity(placed: PlacedBlock) -> dict[str, Any]:
     """
     if placed.path:
         return asdict(file_identity(placed.path))
-    device = dax_device(placed.block.device)
+    return _device_identity(placed.block.device, placed.block.offset or 0, placed.block.size)
+
+
+def _device_identity(path: str, offset: int, size: int) -> dict[str, Any]:
+    device = dax_device(path)
     if device is None:
-        raise FileNotFoundError(f"{placed.block.device} is no device-DAX device")
-    return {
-        "namespace": device.uuid or device.path,
-        "offset": placed.block.offset or 0,
-        "size": placed.block.size,
-    }
+        raise FileNotFoundError(f"{path} is no device-DAX device")
+    return {"namespace": device.uuid or device.path, "offset": offset, "size": size}

@@ -34,6 +34,12 @@ async def prepare_to_save(qmp: Qmp, ignore_shared: bool) -> None:
     await _set_capabilities(qmp, ignore_shared, True)
 
 
+async def load_state(qmp: Qmp, uri: str, version: tuple[int, int, int]) -> None:
+    """Let QEMU begin to load a state. Before 9.1 it ends when it cannot (MigrateIncoming, qapi/migration.json)."""
+    stays = {"exit-on-error": False} if version >= (9, 1, 0) else {}
+    await qmp.send("migrate-incoming", {"uri": uri, **stays})
+
+
 async def back_to_normal(qmp: Qmp) -> None:
     """As a QEMU is that neither saves nor loads."""
     await qmp.execute("migrate-set-parameters", mode="normal")

@@ -14,6 +14,7 @@ import asyncio
 import time
 from typing import Any
 
+from .._host.journald import log_record
 from .definition import Definition
 from .errors import CommandRefused, HostmemError, Refused
 from .guest_agent import GuestAgent, connect_agent
@@ -130,6 +131,14 @@ async def wake(qmp: Qmp) -> None:
         if time.monotonic() >= deadline:
             raise HostmemError(f"The guest does not wake: it is {status}.", cure="Wake it: QMP system_wakeup.")
         await asyncio.sleep(_POLL)
+
+
+async def wake_or_tell(name: str, qmp: Qmp) -> None:
+    """The same for a guest that has arrived: one that sleeps on is no reason to take anything back."""
+    try:
+        await wake(qmp)
+    except HostmemError as error:
+        log_record(f"Guest {name}: {error}", 3, guest=name, event="not-woken")
 
 
 def is_elf(path: str) -> bool:

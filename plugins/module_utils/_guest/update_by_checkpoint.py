@@ -13,6 +13,7 @@ from .._host.files import remove_file
 from .handover import set_mode
 from .journal import INCOMING, MIGRATING
 from .paths import GenerationPaths
+from .saving_qemu import load_state
 from .started import wait_for_qmp
 from .update_attempt import Attempt
 from .update_methods import stays
@@ -44,7 +45,7 @@ class Checkpoint(Attempt):
         pause_end = await self.paused()
         self.draw_traffic()
         await self.sent(pause_end)
-        await self.of_new(self.new.execute("migrate-incoming", uri=uri, exit_on_error=False), pause_end)
+        await self.of_new(load_state(self.new, uri, self.found.installed.version), pause_end)
         await self.loaded(pause_end)
 
     async def before_continuing(self) -> None:

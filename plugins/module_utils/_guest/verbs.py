@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from .._host.users import run_as
+from .checkpoint_store import is_saved
 from .claims import refuse_shared
 from .config import Config
 from .errors import HostmemError, NotDefined, Refused
@@ -30,7 +31,7 @@ from .recovery import recover
 from .resources import ensure_running_taps, foresee, forget, make_directories, prepare, release
 from .restore import RestoreOptions, restore, saved
 from .save import SaveOptions, save
-from .saved_guest import discard, refuse_change
+from .saved_guest import discard, refuse_change, refuse_undefine
 from .store import check_guest, define, is_changed, load_guest, undefine
 from .watchdog import Watchdog
 
@@ -154,7 +155,7 @@ def undefine_guest(config: Config, name: str, check: bool, assume_stopped: bool 
         definition = load_guest(paths).definition
     except NotDefined:
         return {"changed": False, "diff": {"before": {}, "after": {}}}
-    refuse_change(paths, "its definition is not removed")
+    refuse_undefine(paths, definition)
     carried = bool(qemu_processes(paths)) and not (assume_stopped and check)
     if check:
         return undefine(config, name, carried, check)
@@ -271,10 +272,11 @@ def _restorable(config: Config, name: str) -> dict[str, Any]:
     """Whether there is something to restore; what it has to fit, the restore itself finds out."""
     _known(config, name)  # the host may have been booted since, and the run directory is in memory
     paths = guest_paths(config, name)
-    manifest = saved(paths)
-    if manifest is None and not qemu_processes(paths):
+    if qemu_processes(paths) and not is_saved(paths):
+        return {"changed": False, **_carrier(paths)}
+    if saved(paths) is None:
         raise Refused(f"Guest {name} is not saved.", cure="Start it.")
-    return {"changed": manifest is not None, **_carrier(paths)}
+    return {"changed": True, "running": False}
 
 
 def discard_guests(config: Config, names: Sequence[str], check: bool) -> list[Result]:
@@ -337,8 +339,13 @@ def would(config: Config, name: str, changed: bool) -> dict[str, Any]:
 
 def would_start(config: Config, name: str, changed: bool) -> dict[str, Any]:
     """The same for a start, which may be refused."""
+    paths = guest_paths(config, name)
     if changed:
-        foresee(config, load_guest(guest_paths(config, name)).definition)
+        foresee(config, load_guest(paths).definition)
+    if changed and is_saved(paths):
+        checked = as_user(config, [name], lambda name: restore(config, name, RestoreOptions(check=True)))[0]
+        if not checked["ok"]:
+            raise Refused(*(checked["error"].get(key, "") for key in ("message", "cause", "cure", "qemu")))
     return would(config, name, changed)
 
 

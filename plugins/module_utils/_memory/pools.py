@@ -165,7 +165,9 @@ def plan_pools(
         }
         for node, found in shrinking.items():
             kept, whom = kept_free(node, free, promised)
-            plans[node] = _shrink(wish, found, min(removable, found.free - min(kept, before.reserved)), before.reserved, whom)
+            plans[node] = _shrink(
+                wish, found, min(removable, found.free - min(kept, before.reserved)), before.reserved, whom
+            )
             removable += plans[node].growth
             free[node] += plans[node].growth
     plan = PoolPlan(wish, before, [plans[node] for node in sorted(plans)], seen.root)
