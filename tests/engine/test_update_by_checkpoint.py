@@ -22,7 +22,7 @@ KILL_NEW = "[os.kill(pid, 9) for pid in qemu(facts['to'])]"
 STOP_NEW = "[os.kill(pid, 19) for pid in qemu(facts['to'])]"
 FORWARD = {("handover", "after"), ("continued", "before"), ("continued", "after")}
 VIDEO = "0000:00:01.0/vga.vram"
-LOAD = '        await self.of_new(load_state(self.new, uri, self.found'
+LOAD = "        await self.of_new(load_state(self.new, uri, self.found"
 STATE = "self.qemu.generation.device_state"
 NO_COMPARISON = ("_guest/update_attempt.py", "if compared.differences:", "if False:")
 
