@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.argv_check import check_argv
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.definition import parse_definition
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.errors import DefinitionError
+from ansible_collections.hostmem.qemu.plugins.module_utils._guest.update_methods import may_spawn
 from ansible_collections.hostmem.qemu.plugins.plugin_utils._render import render_argv
 
 from .guests import GUEST, NUMA, guest
@@ -28,6 +29,11 @@ def test_rendering_is_accepted_and_repeatable(data: dict[str, Any]) -> None:
     definition = parse_definition(data)
     assert render_argv(definition) == render_argv(definition)
     check_argv(definition, render_argv(definition))
+
+
+@pytest.mark.parametrize(("key", "may"), [({}, False), ({"sandbox": {"spawn": True}}, True)])
+def test_the_definition_decides_whether_a_qemu_may_replace_itself(key: dict[str, Any], may: bool) -> None:
+    assert may_spawn(render_argv(parse_definition({**GUEST, **key}))) is may
 
 
 def test_texts_arrive_unchanged() -> None:

@@ -6,17 +6,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.definition import parse_definition
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.errors import HostmemError
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.update_by_exec import incoming_command
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.update_methods import may_spawn, stays
-from ansible_collections.hostmem.qemu.plugins.plugin_utils._render import render_argv
 
-from .definitions import definition, memory
+from .definitions import memory
 
 
 @pytest.mark.parametrize(
@@ -34,11 +31,6 @@ from .definitions import definition, memory
 def test_sandboxes_in_which_a_qemu_may_replace_itself(sandbox: list[str], may: bool) -> None:
     argv = ["-nodefaults", *(word for value in sandbox for word in ("-sandbox", value))]
     assert may_spawn(argv) is may
-
-
-@pytest.mark.parametrize(("key", "may"), [({}, False), ({"sandbox": {"spawn": True}}, True)])
-def test_the_definition_decides_whether_it_may(key: dict[str, Any], may: bool) -> None:
-    assert may_spawn(render_argv(parse_definition(definition(**key)))) is may
 
 
 def test_memory_that_a_checkpoint_leaves_in_its_place() -> None:
