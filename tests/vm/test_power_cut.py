@@ -67,7 +67,9 @@ def fixture_guest(vm: VmRuntime) -> VmRuntime:
     vm.host.run(PREPARE.replace("BLOCKDEV", BLOCKDEV))
     mount(vm)
     block = {"backing": "dax", "directory": "/srv/pm/g", "pmem": True}
-    vm.define("g", block, on_host_shutdown="save")
+    # It looks through its memory in some seconds, though it is emulated twice.
+    kernel = {"image": "/srv/heartbeat", "cmdline": "16 64 100 10"}
+    vm.define("g", block, on_host_shutdown="save", kernel=kernel)
     vm.host.run(f"cp -a {ENGINE} {ENGINE}.whole; sync")
     return vm
 
