@@ -22,13 +22,14 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from ansible_collections.hostmem.qemu.plugins.module_utils._host import dax, dax_layout, devdax, pmem
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import HostmemError
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory import dax_mounts, namespaces
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_mount_changes import apply_mount
-from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_mount_results import described
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_mount_results import described, warnings
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_wish import Wish
 
 MIB = 1 << 20
@@ -508,7 +509,7 @@ def partition_that_begins_amiss_is_made_good_by_the_files() -> None:
     done = mounted(partition(path, 1))
     result = described(done, False)
     same((result["huge_page_share"], result["huge_page_share_aligned"]), (0.0, 1.0))
-    true("laid out" in dax_mounts.warnings(done)[0], "a warning")
+    true("laid out" in warnings(done)[0], "a warning")
     ram = f"{POINT}/ram"
     same(dax_layout.allocate_aligned(ram, 16 * MIB).share, 1.0)
     same(huge_faults(ram), (8, 0))
@@ -520,7 +521,7 @@ def xfs_that_turns_dax_off_silently_is_an_error_and_taken_back() -> None:
     plan = dax_mounts.plan_mount(mount_wish(loop, type="xfs", dax="never"))
     # As if the device had said that it has DAX.
     with refused("dax=never", "MAP_SYNC is refused", "Turning off DAX", "fsdax namespace"):
-        apply_mount(dax_mounts._with(plan, wish=mount_wish(loop, type="xfs")))
+        apply_mount(replace(plan, wish=mount_wish(loop, type="xfs")))
     true(not os.path.exists(POINT), "the mount and its directory are taken back")
 
 
@@ -529,7 +530,7 @@ def ext4_that_fails_loudly_is_explained_and_taken_back() -> None:
     loop = loop_device()
     plan = dax_mounts.plan_mount(mount_wish(loop, dax="never"))
     with refused("DAX unsupported by block device", "fsdax namespace"):
-        apply_mount(dax_mounts._with(plan, wish=mount_wish(loop)))
+        apply_mount(replace(plan, wish=mount_wish(loop)))
     true(not os.path.exists(POINT), "the directory is taken back")
     path = device(size=64 * MIB)
     clear(path)
