@@ -23,6 +23,11 @@ from support.sound import assert_sound, refuses
 NAME = "beat"
 KILL = "os.kill(os.getpid(), 9)"
 QEMU = 'os.kill(int(open(self.path.rpartition("/")[0].rpartition("/")[0] + "/pid").read()), 9)'
+# The QEMU that is talked to, and no other test's.
+NEW_QEMU = (
+    "from .._host.processes import command_lines as _lines; "
+    'os.kill(next(pid for pid, words in _lines() if any(f"unix:{self.path}," in word for word in words)), 9)'
+)
 
 # Where a save is cut off, and whether the guest is saved then.
 SAVE_POINTS = [
@@ -130,9 +135,7 @@ def test_qemu_killed_in_restore(host: EngineHost, command: str) -> None:
     save(host, NAME)
     counter = page.counter
     page.close()
-    dead = 'os.kill(next(pid for pid, words in _lines() if any("gen-1/qmp.sock" in word for word in words)), 9)'
-    act = f"from .._host.processes import command_lines as _lines; {dead}"
-    with fault(host, "_guest/qmp.py", command, "before", act):
+    with fault(host, "_guest/qmp.py", command, "before", NEW_QEMU):
         assert host.refused("restore", NAME)
     wait_until(lambda: host.qemu_pids(NAME) == [], "QEMU lives")
     host.one("restore", NAME)
@@ -144,9 +147,7 @@ def test_qemu_and_runtime_killed_when_it_may_have_run(host: EngineHost) -> None:
     page = host.boot(NAME)
     save(host, NAME)
     page.close()
-    dead = 'os.kill(next(pid for pid, words in _lines() if any("gen-1/qmp.sock" in word for word in words)), 9)'
-    act = f"from .._host.processes import command_lines as _lines; {dead}; {KILL}"
-    with fault(host, "_guest/qmp.py", "cont", "after", act):
+    with fault(host, "_guest/qmp.py", "cont", "after", f"{NEW_QEMU}; {KILL}"):
         host.begin("restore", NAME).communicate()
         host.wait_quiet()
     wait_until(lambda: host.qemu_pids(NAME) == [], "QEMU lives")

@@ -16,7 +16,7 @@ import pytest
 
 from support.engine import EngineHost, process_state, wait_until
 from support.materials import small_tmpfs
-from support.sound import assert_alive, assert_sound, refuses, undisturbed
+from support.sound import assert_lost, assert_sound, refuses, undisturbed
 
 KILL_NEW = "[os.kill(pid, 9) for pid in qemu(facts['to'])]"
 STOP_NEW = "[os.kill(pid, 19) for pid in qemu(facts['to'])]"
@@ -142,12 +142,7 @@ def test_killed_when_it_had_the_guest(host: EngineHost) -> None:
     host.boot("g").close()
     with host.at_step("handover", KILL_NEW):
         refuses(host.refused("update", "--force", "g"), "the guest is lost")
-    assert host.qemu_pids("g") == []
-    assert host.info("g")["state"] == "stopped"
-    assert host.one("start", "g")["changed"]
-    page = host.page("g")
-    wait_until(lambda: page.ready, "the guest did not start")
-    assert_alive(page)
+    assert_lost(host, "g")
 
 
 def test_old_qemu_killed_after_the_handover(host: EngineHost) -> None:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from support.checkpoints import checkpoint, digest, save
@@ -62,11 +63,16 @@ def with_agent(host: EngineHost, network: int) -> LinuxGuest:
     return LinuxGuest(host, network, kernel=kernel)
 
 
+def told_of_vfio(host: EngineHost) -> contextlib.AbstractContextManager[None]:
+    """The engine believes that each guest has a vfio device, which cannot exist here."""
+    look = 'return any(kind.startswith("child<vfio-") for kind in types)'
+    return host.patched("_guest/suspend.py", look, "return True")
+
+
 def test_saved_asleep(host: EngineHost) -> None:
-    """As a guest with a vfio device must be, which cannot exist here: the engine is told that this one has such a device."""
+    """As a guest with a vfio device must be."""
     guest = with_agent(host, 53)
-    vfio = 'return any(kind.startswith("child<vfio-") for kind in types)'
-    with host.patched("_guest/suspend.py", vfio, "return True"):
+    with told_of_vfio(host):
         save(host, NAME)
         host.install("11.1")
         host.one("restore", NAME)
@@ -81,9 +87,8 @@ def test_saved_asleep(host: EngineHost) -> None:
 def test_save_asleep_that_fails(host: EngineHost) -> None:
     """It is woken in its old QEMU."""
     guest = with_agent(host, 54)
-    vfio = 'return any(kind.startswith("child<vfio-") for kind in types)'
     with (
-        host.patched("_guest/suspend.py", vfio, "return True"),
+        told_of_vfio(host),
         host.at_command("migrate", 'raise HostmemError("by a test")'),
     ):
         assert "by a test" in host.refused("save", NAME)["message"]
@@ -94,6 +99,5 @@ def test_save_asleep_that_fails(host: EngineHost) -> None:
 
 def test_vfio_without_an_agent(host: EngineHost) -> None:
     host.boot("g").close()
-    vfio = 'return any(kind.startswith("child<vfio-") for kind in types)'
-    with host.patched("_guest/suspend.py", vfio, "return True"):
+    with told_of_vfio(host):
         refuses(host.refused("save", "g"), "agent")

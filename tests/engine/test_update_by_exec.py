@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.journal import UPDATE_STEPS
-from support.engine import EngineHost, wait_until
+from support.engine import EngineHost
 from support.host import QEMU_TREES, USER
 from support.materials import block_of, digests, disk, image, small_tmpfs
-from support.sound import assert_alive, assert_sound, refuses, undisturbed
+from support.sound import assert_alive, assert_lost, assert_sound, refuses, undisturbed
 
 UPDATE = ("update", "--force", "--method", "exec")
 KILL = "os.kill(os.getpid(), 9)"
@@ -411,12 +411,7 @@ def test_process_killed_when_it_may_have_run(new_host: EngineHost) -> None:
     with new_host.at_step("continued", f"[os.kill(pid, 9) for pid in qemu(facts['to'])]; {KILL}"):
         new_host.begin(*UPDATE, "g").communicate()
         new_host.wait_quiet()
-    assert new_host.qemu_pids("g") == []
-    assert new_host.info("g")["state"] == "stopped"
-    assert new_host.one("start", "g")["changed"]
-    page = new_host.page("g")
-    wait_until(lambda: page.ready, "the guest did not start")
-    assert_alive(page)
+    assert_lost(new_host, "g")
 
 
 def test_old_state_is_loaded_without_protection(new_host: EngineHost) -> None:

@@ -289,7 +289,7 @@ class EngineHost(Host):
         self, path: str, function: str, act: str, when: str = "after"
     ) -> contextlib.AbstractContextManager[None]:
         """The runtime doing ``act`` right before or after a function that stands, or is imported, in a file of the engine is called."""
-        return self.appended(path, _AT_FUNCTION.format(function=function, act=act, when=when))
+        return self.appended(path, AT_FUNCTION.format(function=function, act=act, when=when))
 
     # --- the end
 
@@ -355,7 +355,8 @@ Qmp.send = _faulty_send
 """
 
 
-_AT_FUNCTION = """
+# Appended to a file of the engine, on whatever host it lies.
+AT_FUNCTION = """
 
 # --- planted by a test
 import os

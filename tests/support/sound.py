@@ -81,6 +81,16 @@ def _assert_one(host: EngineHost, name: str, page: Any) -> None:
     assert_alive(page)
 
 
+def assert_lost(host: EngineHost, name: str) -> None:
+    """No QEMU has the guest, nothing stands in its way, and it can be started anew."""
+    assert host.qemu_pids(name) == []
+    assert host.info(name)["state"] == "stopped"
+    assert host.one("start", name)["changed"]
+    page = host.page(name)
+    wait_until(lambda: page.ready, "the guest did not start")
+    assert_alive(page)
+
+
 @contextlib.contextmanager
 def undisturbed(host: EngineHost, name: str, page: Any) -> Iterator[None]:
     """What happens within must not have paused the guest: no change of its run state, the same QEMU, the counter watched throughout."""

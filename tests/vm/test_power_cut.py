@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import pytest
 
+from support.engine import AT_FUNCTION
 from support.vm_runtime import PLACE, VmRuntime
 from support.watch import STATUS_OFFSET
 
@@ -37,14 +38,7 @@ done
 echo $name"""
 STATUS = f"import os, struct; print(*struct.unpack('<IIQIII', os.pread(os.open({RAM!r}, os.O_RDONLY), 28, {STATUS_OFFSET}))[1:])"
 # The runtime stops itself where the test says, as if the power went there.
-HANG = """
-import os
-_true_function = {name}
-def {name}(*arguments, **options):
-    answer = _true_function(*arguments, **options)
-    os.kill(os.getpid(), 19)
-    return answer
-"""
+HANG = "os.kill(os.getpid(), 19)"
 
 
 class Status(NamedTuple):
@@ -108,7 +102,7 @@ def went_on(vm: VmRuntime, before: Status) -> None:
 def cut_in(vm: VmRuntime, file: str, name: str, verb: str) -> None:
     """Cut the power while a verb stands right after a function."""
     vm.host.run(
-        f"printf %s {shlex.quote(HANG.format(name=name))} >> {ENGINE}/_guest/{file}; rm -rf {ENGINE}/_guest/__pycache__"
+        f"printf %s {shlex.quote(AT_FUNCTION.format(function=name, act=HANG, when='after'))} >> {ENGINE}/_guest/{file}; rm -rf {ENGINE}/_guest/__pycache__"
     )
     command = f"python3 -IS {PLACE}/lib/bin/hostmem --config {PLACE}/config.json {verb} g"
     vm.host.run(
