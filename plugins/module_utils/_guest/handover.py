@@ -44,6 +44,15 @@ async def set_capabilities(qmp: Qmp, on: Collection[str]) -> None:
     await qmp.execute("migrate-set-capabilities", capabilities=wanted)
 
 
+async def blocked_reasons(qmp: Qmp, mode: str) -> list[str]:
+    """QEMU's own blockers for a migration mode. They show only while it is set, so it is set and put back."""
+    await qmp.execute("migrate-set-parameters", mode=mode)
+    try:
+        return [str(reason) for reason in (await qmp.migration()).get("blocked-reasons", [])]
+    finally:
+        await qmp.execute("migrate-set-parameters", mode="normal")
+
+
 async def set_normal(qmp: Qmp) -> None:
     """As a guest's QEMU is between two live updates."""
     await set_mode(qmp, "normal", ())

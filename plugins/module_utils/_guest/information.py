@@ -10,7 +10,6 @@ from typing import Any
 
 from .._host.processes import mapping_flags
 from .._host.times import in_utc
-from . import checkpoint_store
 from .config import Config
 from .definition import Definition
 from .disks import followed_images
@@ -61,8 +60,6 @@ async def information(config: Config, name: str) -> dict[str, Any]:
 
 async def _saved(config: Config, paths: GuestPaths) -> dict[str, Any]:
     """Of a guest that no QEMU carries: what is saved of it, and whether that can be restored here and now; nothing when nothing is."""
-    if not checkpoint_store.is_saved(paths) and not checkpoint_store.is_spent(paths):
-        return {}
     try:
         manifest = saved(paths)
     except HostmemError as error:

@@ -12,15 +12,14 @@ from typing import Any
 
 from .config import Config
 from .disks import remember_images
-from .errors import HostmemError, Refused
-from .generations import Generation, living_generations, next_number
-from .journal import Journal
+from .errors import Refused
+from .generations import Generation, next_number
 from .locks import VerbLock
 from .outdated import outdated_reasons
 from .paths import GuestPaths, guest_paths
 from .preflight import preflight
 from .qmp import Qmp, connect
-from .recovery import recover_locked, settled
+from .recovery import recover_after, settled
 from .slots import UpdateSlot
 from .update_attempt import Attempt, both_qemus
 from .update_by_checkpoint import Checkpoint
@@ -57,10 +56,7 @@ async def update(config: Config, name: str, options: UpdateOptions) -> dict[str,
         try:
             return await _update_from(config, paths, living[0], options)
         except Exception as error:
-            if Journal(paths).read() is not None:  # cut off beyond what the attempt itself could take back
-                outcome = await recover_locked(paths, living_generations(paths))
-                if isinstance(error, HostmemError):
-                    error.cause = f"{error.cause} Recovery: {outcome['outcome']}.".strip()
+            await recover_after(paths, error)
             raise
 
 

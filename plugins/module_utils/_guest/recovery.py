@@ -41,6 +41,14 @@ async def settled(paths: GuestPaths) -> list[Generation]:
     return living_generations(paths) if outcome["changed"] else living
 
 
+async def recover_after(paths: GuestPaths, error: Exception) -> None:
+    """For a verb that failed and holds the verb lock: what it was cut off from and could not take back. The error tells of it."""
+    if Journal(paths).read() is not None:
+        outcome = await recover_locked(paths, living_generations(paths))
+        if isinstance(error, HostmemError):
+            error.cause = f"{error.cause} Recovery: {outcome['outcome']}.".strip()
+
+
 async def recover_locked(paths: GuestPaths, living: list[Generation]) -> dict[str, Any]:
     """Repair, for a caller that holds the verb lock and has just looked for the living generations."""
     remove_unfinished(paths.run)

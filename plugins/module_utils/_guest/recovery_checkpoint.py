@@ -15,12 +15,12 @@ from . import checkpoint_store
 from .definition import parse_definition
 from .errors import HostmemError
 from .generations import Generation, forget_all, make_current
-from .handover import end
+from .handover import end, set_normal
 from .journal import RESTORED, RESTORING, SAVING
 from .paths import GuestPaths
 from .qmp import Qmp, connect
 from .running_mark import mark_running, unmark_running
-from .saving_qemu import back_to_normal, go_on
+from .saving_qemu import go_on
 from .suspend import wake_or_tell
 
 _QUIT_TIMEOUT = 10.0
@@ -96,7 +96,7 @@ async def _gone(generation: Generation) -> bool:
 async def _finish_restore(paths: GuestPaths, generation: Generation, qmp: Qmp, entry: dict[str, Any]) -> None:
     if entry.get("was_running", True) and await qmp.status() == "paused":
         await qmp.execute("cont")
-    await back_to_normal(qmp)
+    await set_normal(qmp)
     make_current(paths, generation)
     mark_running(paths, generation.number)
     checkpoint_store.forget_spent(paths, parse_definition(generation.record["definition"]))

@@ -22,7 +22,7 @@ from .config import Config
 from .definition import Definition, parse_definition
 from .device_names import resolved
 from .disks import followed_images
-from .errors import CommandRefused, HostmemError, Refused
+from .errors import CommandRefused, Refused
 from .generations import (
     Generation,
     forget_generation,
@@ -34,6 +34,7 @@ from .generations import (
     prepare_current,
     save_record,
 )
+from .handover import set_normal
 from .inventory import inventory
 from .io_limits import carry_over
 from .journal import RESTORED, RESTORING, Journal
@@ -44,9 +45,9 @@ from .paths import GuestPaths, guest_paths
 from .qemu_binary import QemuBinary, probe
 from .qemu_process import QemuProcess, fill_placeholders, for_incoming, launch, with_images
 from .qmp import Qmp, is_migration_over
-from .recovery import recover_locked, settled
+from .recovery import recover_after, settled
 from .running_mark import mark_running
-from .saving_qemu import back_to_normal, load_state, prepare_to_save
+from .saving_qemu import load_state, prepare_to_save
 from .started import verify_memory, wait_for_qmp
 from .store import load_guest
 from .suspend import wake_or_tell
@@ -108,11 +109,9 @@ async def restore_locked(
         if Journal(paths).read() is None:
             raise
         # Cut off when the guest may have run: if it does, a failure would let systemd end it.
-        outcome = await recover_locked(paths, living_generations(paths))
+        await recover_after(paths, error)
         living = living_generations(paths)
         if not living or checkpoint_store.is_saved(paths) or checkpoint_store.is_spent(paths):
-            if isinstance(error, HostmemError):
-                error.cause = f"{error.cause} Recovery: {outcome['outcome']}.".strip()
             raise
         log_record(f"Restore of guest {paths.name} finished late: {error}", 4, guest=paths.name, event="restore-late")
         result = _restored(manifest, binary, living[-1].number, living[-1].alive.pid)
@@ -227,7 +226,7 @@ class _Restore:
 
     async def _go_on(self, qemu: QemuProcess, qmp: Qmp) -> dict[str, Any]:
         """The state is spent before the guest runs; whatever happens then, it is never loaded to this memory again."""
-        await back_to_normal(qmp)
+        await set_normal(qmp)
         prepare_current(self._paths, Generation(qemu.generation, qemu.process, {}))
         checkpoint_store.spend(self._paths, self._manifest)
         self._write(RESTORED)

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from .._host.boot_id import boot_id
-from .._host.durable import sha256_of, sync_directory, sync_file
+from .._host.durable import sha256_of, sync_file
 from .._host.filesystems import free_space
 from .._host.journald import log_record
 from .._host.times import in_utc
@@ -26,26 +27,28 @@ from .._host.write_rate import write_rate
 from . import checkpoint_store
 from .comparison import queue_sizes
 from .config import Config
+from .definition import Definition
 from .disks import remember_images
 from .errors import HostmemError, Refused, refuse
-from .generations import Generation, forget_all, living_generations
+from .generations import Generation, forget_all
+from .handover import blocked_reasons
 from .journal import SAVING, Journal
 from .locks import VerbLock
 from .manifest import Manifest, SavedBlock, definition_digest, layout_digest
 from .paths import GuestPaths, guest_paths
 from .preflight import Preflight, examine
 from .qmp import Qmp, connect, is_migration_over
-from .recovery import recover_locked, settled
+from .recovery import recover_after, settled
 from .recovery_checkpoint import dismiss
 from .running_mark import unmark_running
 from .saved_memory import MemoryPlan, plan_memory, saved_blocks, saved_nvdimms, sync_memory
-from .saving_qemu import go_on, prepare_to_save, reboot_blockers
+from .saving_qemu import MODE, go_on, prepare_to_save
 from .sizes import format_size
 from .store import load_guest
 from .suspend import check_suspend, needs_suspend, suspend, wake
+from .update_methods import FIRST_VERSIONS
 
 VERB_WAIT = 120.0
-FIRST_VERSION = (8, 2, 0)
 # Seconds for what does not grow with the memory; the rest is reckoned from what has to be copied.
 _TIMEOUT = 60.0
 _AGENT_TIMEOUT = 10.0
@@ -75,12 +78,9 @@ async def save(config: Config, name: str, options: SaveOptions) -> dict[str, Any
             return _saved_already(paths)
         qmp = await connect(living[0].paths.qmp)
         try:
-            return await _save(config, paths, living[0], qmp, options)
+            return await _save(paths, living[0], qmp, options)
         except Exception as error:
-            if Journal(paths).read() is not None:
-                outcome = await recover_locked(paths, living_generations(paths))
-                if isinstance(error, HostmemError):
-                    error.cause = f"{error.cause} Recovery: {outcome['outcome']}.".strip()
+            await recover_after(paths, error)
             raise
         finally:
             await qmp.close()
@@ -106,7 +106,7 @@ def saved_facts(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-async def _save(config: Config, paths: GuestPaths, old: Generation, qmp: Qmp, options: SaveOptions) -> dict[str, Any]:
+async def _save(paths: GuestPaths, old: Generation, qmp: Qmp, options: SaveOptions) -> dict[str, Any]:
     began = time.monotonic()
     found = await examine(old, qmp)
     plan = plan_memory(found.definition, old.record["ram_blocks"])
@@ -114,9 +114,9 @@ async def _save(config: Config, paths: GuestPaths, old: Generation, qmp: Qmp, op
     if not plan.ignore_shared:
         state_bytes += sum(nvdimm.size for nvdimm in found.definition.nvdimms)
     rate = write_rate(paths.state) if plan.why else 0.0
-    for blocker in _blockers(config, paths, found, plan, state_bytes, rate, options.full):
-        found.blockers.append(blocker)
-    for reason in await reboot_blockers(qmp):
+    stored = load_guest(paths).definition
+    found.blockers += [*_blockers(paths, found, plan, state_bytes, rate, options.full), *_pending(stored, found)]
+    for reason in await blocked_reasons(qmp, MODE):
         found.block("QEMU refuses to save this guest.", reason, "Remove the device, or power the guest down.")
     await _check_sleep(found, qmp)
     refuse(found.blockers)
@@ -126,7 +126,7 @@ async def _save(config: Config, paths: GuestPaths, old: Generation, qmp: Qmp, op
         return {"changed": True, "would": {**sizes, "seconds": seconds}}
     # Most of what its files' devices have not got yet they get while the guest runs.
     await asyncio.to_thread(sync_memory, found.definition, plan)
-    manifest = await _Save(paths, found, plan, qmp).run()
+    manifest = await _Save(paths, found, stored, plan, qmp).run()
     await dismiss(old, qmp)
     forget_all(paths)
     unmark_running(paths)
@@ -158,10 +158,10 @@ def _auxiliary_bytes(found: Preflight, plan: MemoryPlan) -> int:
 
 
 def _blockers(
-    config: Config, paths: GuestPaths, found: Preflight, plan: MemoryPlan, state_bytes: int, rate: float, full: bool
+    paths: GuestPaths, found: Preflight, plan: MemoryPlan, state_bytes: int, rate: float, full: bool
 ) -> Iterator[Refused]:
     name = found.definition.name
-    if found.running_version < FIRST_VERSION:
+    if found.running_version < FIRST_VERSIONS[MODE]:
         version = ".".join(map(str, found.running_version))
         yield Refused(f"QEMU {version} knows no cpr-reboot.", "It came with QEMU 8.2.", "Power the guest down instead.")
     if plan.why and not full:
@@ -178,12 +178,10 @@ def _blockers(
             f"{paths.state} has {format_size(free)} free, too few for the state of guest {name} ({format_size(state_bytes)} at most).",
             cure="Make room there.",
         )
-    yield from _pending(paths, found)
 
 
-def _pending(paths: GuestPaths, found: Preflight) -> Iterator[Refused]:
-    """Before a restore root prepares by the definition on the host."""
-    stored = load_guest(paths).definition
+def _pending(stored: Definition, found: Preflight) -> Iterator[Refused]:
+    """Before a restore root prepares by the definition on the host, which is ``stored``."""
     if layout_digest(stored) != layout_digest(found.definition):
         yield Refused(
             f"The definition of guest {found.definition.name} has been changed in its memory, NVDIMMs or NICs since the guest's start.",
@@ -195,9 +193,10 @@ def _pending(paths: GuestPaths, found: Preflight) -> Iterator[Refused]:
 class _Save:
     """One attempt."""
 
-    def __init__(self, paths: GuestPaths, found: Preflight, plan: MemoryPlan, qmp: Qmp) -> None:
+    def __init__(self, paths: GuestPaths, found: Preflight, stored: Definition, plan: MemoryPlan, qmp: Qmp) -> None:
         self._paths = paths
         self._found = found
+        self._stored = stored
         self._old = found.generation
         self._plan = plan
         self._qmp = qmp
@@ -283,7 +282,7 @@ class _Save:
                 "package": self._found.running_package,
             },
             definition=record["definition"],
-            defined=definition_digest(load_guest(self._paths).definition),
+            defined=definition_digest(self._stored),
             layout=layout_digest(self._found.definition),
             argv=record["argv"],
             inventory=self._found.live,
@@ -298,7 +297,6 @@ class _Save:
         if not self._old.alive.alive():
             raise HostmemError(f"QEMU of guest {self._paths.name} ended while the guest was saved.")
         checkpoint_store.commit(self._paths, manifest)
-        sync_directory(self._paths.state)
         return manifest
 
 
@@ -308,6 +306,6 @@ def image_states(disks: dict[str, list[dict[str, Any]]]) -> dict[str, list[int]]
     for chain in disks.values():
         for image in chain:
             state = os.stat(image["path"])
-            if os.path.isfile(image["path"]):
+            if stat.S_ISREG(state.st_mode):
                 found[image["path"]] = [state.st_size, state.st_mtime_ns]
     return found

@@ -50,11 +50,11 @@ def refuse_start_anew(paths: GuestPaths, definition: Definition) -> None:
     refuse_after_power_cut(paths, definition)
 
 
-def refuse_change(paths: GuestPaths, what: str) -> None:
+def refuse_change(paths: GuestPaths) -> None:
     """:raises Refused: the guest is saved, or was being restored."""
     if checkpoint_store.is_saved(paths) or checkpoint_store.is_spent(paths):
         raise Refused(
-            f"Guest {paths.name} is saved; {what}.",
+            f"Guest {paths.name} is saved; its definition is not changed meanwhile.",
             cause="It could not be restored afterwards.",
             cure=f"Restore it first (hostmem restore {paths.name}), or give it up (hostmem discard {paths.name}).",
         )

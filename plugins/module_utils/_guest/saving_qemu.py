@@ -10,47 +10,26 @@ import asyncio
 import time
 
 from .errors import HostmemError
-from .handover import cancel
+from .handover import cancel, set_mode, set_normal
 from .qmp import Qmp
 
+MODE = "cpr-reboot"
 # Bytes per second: QEMU's own limit (128 MiB/s) is for networks.
 _BANDWIDTH = 1 << 40
 # A guest in one of these needs nothing but its own time: one that is suspended wakes when it is told to.
 _ON = ("running", "suspended")
 
 
-async def reboot_blockers(qmp: Qmp) -> list[str]:
-    """QEMU's own blockers for cpr-reboot. They show only while the mode is set, so it is set and put back."""
-    await qmp.execute("migrate-set-parameters", mode="cpr-reboot")
-    try:
-        return [str(reason) for reason in (await qmp.migration()).get("blocked-reasons", [])]
-    finally:
-        await qmp.execute("migrate-set-parameters", mode="normal")
-
-
 async def prepare_to_save(qmp: Qmp, ignore_shared: bool) -> None:
     """Both sides of a checkpoint need the same capabilities."""
-    await qmp.execute("migrate-set-parameters", mode="cpr-reboot", max_bandwidth=_BANDWIDTH)
-    await _set_capabilities(qmp, ignore_shared, True)
+    await qmp.execute("migrate-set-parameters", max_bandwidth=_BANDWIDTH)
+    await set_mode(qmp, MODE, ("events", "x-ignore-shared") if ignore_shared else ("events",))
 
 
 async def load_state(qmp: Qmp, uri: str, version: tuple[int, int, int]) -> None:
     """Let QEMU begin to load a state. Before 9.1 it ends when it cannot (MigrateIncoming, qapi/migration.json)."""
     stays = {"exit-on-error": False} if version >= (9, 1, 0) else {}
     await qmp.send("migrate-incoming", {"uri": uri, **stays})
-
-
-async def back_to_normal(qmp: Qmp) -> None:
-    """As a QEMU is that neither saves nor loads."""
-    await qmp.execute("migrate-set-parameters", mode="normal")
-    await _set_capabilities(qmp, False, False)
-
-
-async def _set_capabilities(qmp: Qmp, ignore_shared: bool, events: bool) -> None:
-    wanted = {"x-ignore-shared": ignore_shared, "events": events}
-    await qmp.execute(
-        "migrate-set-capabilities", capabilities=[{"capability": name, "state": on} for name, on in wanted.items()]
-    )
 
 
 async def go_on(qmp: Qmp, was_running: bool) -> None:
@@ -67,4 +46,4 @@ async def go_on(qmp: Qmp, was_running: bool) -> None:
             if time.monotonic() >= deadline:
                 raise HostmemError(f"QEMU does not let the guest go on: it is {status}.")
             await asyncio.sleep(0.01)
-    await back_to_normal(qmp)
+    await set_normal(qmp)

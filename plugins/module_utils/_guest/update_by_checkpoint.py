@@ -13,12 +13,11 @@ from .._host.files import remove_file
 from .handover import set_mode
 from .journal import INCOMING, MIGRATING
 from .paths import GenerationPaths
-from .saving_qemu import load_state
+from .saving_qemu import MODE, load_state
 from .started import wait_for_qmp
 from .update_attempt import Attempt
 from .update_methods import stays
 
-_MODE = "cpr-reboot"
 _CAPABILITIES = ("events", "x-ignore-shared")
 
 
@@ -35,7 +34,7 @@ class Checkpoint(Attempt):
         self.connected(await wait_for_qmp(self.qemu, deadline))
         self.write(MIGRATING)
         for qmp in (self.old_qmp, self.new):
-            await set_mode(qmp, _MODE, _CAPABILITIES)
+            await set_mode(qmp, MODE, _CAPABILITIES)
 
     async def move(self) -> None:
         """The guest pauses as the old QEMU begins to save."""

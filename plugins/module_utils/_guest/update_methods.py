@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from .command_line import parse_command_line
 from .definition import Definition
 from .errors import Blocked, Refused, refuse
+from .handover import blocked_reasons
 from .preflight import Preflight
 from .qemu_options import parse_options
 from .qmp import Qmp
@@ -20,7 +21,7 @@ AUTO, TRANSFER, CHECKPOINT, EXEC = "auto", "transfer", "checkpoint", "exec"
 METHODS = (AUTO, TRANSFER, CHECKPOINT, EXEC)
 
 # MigMode in qapi/migration.json: cpr-reboot since QEMU 8.2, cpr-transfer since 10.0, cpr-exec since 10.2.
-_FIRST_VERSIONS = {"cpr-reboot": (8, 2, 0), "cpr-transfer": (10, 0, 0), "cpr-exec": (10, 2, 0)}
+FIRST_VERSIONS = {"cpr-reboot": (8, 2, 0), "cpr-transfer": (10, 0, 0), "cpr-exec": (10, 2, 0)}
 
 _Version = tuple[int, int, int]
 
@@ -147,7 +148,7 @@ def _text(version: _Version) -> str:
 def _too_old(found: Preflight, mode: str) -> list[Refused]:
     """A QEMU that is missing is refused as such."""
     lower = min(found.installed.version if found.installed.inode else found.running_version, found.running_version)
-    first = _FIRST_VERSIONS[mode]
+    first = FIRST_VERSIONS[mode]
     if lower >= first:
         return []
     return [
@@ -160,21 +161,15 @@ def _too_old(found: Preflight, mode: str) -> list[Refused]:
 
 
 async def _qemus_own(found: Preflight, qmp: Qmp, mode: str) -> list[Refused]:
-    """QEMU's own blockers. They show only while the mode is set, so it is set and put back."""
-    if found.running_version < _FIRST_VERSIONS[mode]:
+    if found.running_version < FIRST_VERSIONS[mode]:
         return []
-    await qmp.execute("migrate-set-parameters", mode=mode)
-    try:
-        reasons = (await qmp.migration()).get("blocked-reasons", [])
-    finally:
-        await qmp.execute("migrate-set-parameters", mode="normal")
     return [
         Refused(
             f"QEMU refuses {mode} for this guest.",
-            str(reason),
+            reason,
             "Remove the device or restart the guest with a definition that can be updated.",
         )
-        for reason in reasons
+        for reason in await blocked_reasons(qmp, mode)
     ]
 
 

@@ -126,7 +126,7 @@ def define_guest(config: Config, data: dict[str, Any], check: bool, assume_stopp
     refuse_shared(config, wanted.definition)
     refuse_volatile(wanted.definition)
     if is_changed(config, wanted):
-        refuse_change(paths, "its definition is not changed meanwhile")
+        refuse_change(paths)
     result = define(config, wanted, bool(living), check)
     if config.manager == "systemd":
         result["changed"] = ensure_mount_dependencies(wanted.definition, check) or result["changed"]
