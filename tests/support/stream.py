@@ -28,7 +28,8 @@ from typing import Any
 ECHO_PORT = 7
 DEFAULT_INTERVAL_MS = 2.0
 CONNECT_SECONDS = 30.0
-DRAIN_SECONDS = 5.0  # for the echoes still under way when the stream is stopped
+# For the echoes still under way when the stream is stopped: after a guest stood still, TCP sends again only after up to as long.
+DRAIN_SECONDS = 60.0
 _HEADER = struct.Struct("<QQ")  # number, CLOCK_MONOTONIC in ns when sent
 _CHECKSUM = struct.Struct("<I")
 _PADDING = bytes(range(44))
@@ -207,7 +208,7 @@ class StreamClient:
             raise RuntimeError(message_text)
         process, self._process = self._process, None
         process.terminate()
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=DRAIN_SECONDS + 60)
         if not output:
             raise RuntimeError(errors)
         result: dict[str, Any] = json.loads(output)

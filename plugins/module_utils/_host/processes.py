@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 from .files import existing_parent
 
+# How long a process may show no arguments in the middle of execve(2).
+_EXEC_SECONDS = 1.0
 _MAP_LINE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) (\S{4}) ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+)\s*(.*)$")
 
 
@@ -129,7 +131,27 @@ def command_lines() -> Iterator[tuple[int, list[str]]]:
 
 
 def command_line(pid: int) -> list[str]:
-    """The argument list of a process; empty when it is gone, or shows none."""
+    """The argument list of a process; empty when it is gone, or has none as a kernel thread.
+
+    A process that replaces itself shows none for a moment, between exec_mmap() and create_elf_tables() (Linux fs/binfmt_elf.c); that
+    is waited for, as it would look like no QEMU at all.
+    """
+    deadline = time.monotonic() + _EXEC_SECONDS
+    while True:
+        words = _command_line(pid)
+        if words or not _has_program(pid) or time.monotonic() >= deadline:
+            return words
+
+
+def _has_program(pid: int) -> bool:
+    """False for kernel threads, zombies and those that are gone."""
+    try:
+        return bool(os.readlink(f"/proc/{pid}/exe"))
+    except OSError:
+        return False
+
+
+def _command_line(pid: int) -> list[str]:
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             words = file.read().split(b"\0")[:-1]
