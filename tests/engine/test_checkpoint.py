@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +117,43 @@ def test_saved_guest_is_not_touched(host: EngineHost) -> None:
     assert not ram.exists()
     refuses(host.refused("restore", NAME), "is not saved")
     assert host.one("start", NAME)["how"] == "started"
+
+
+def test_a_later_release(host: EngineHost) -> None:
+    """It has one key more in definitions, asks QEMU for more, and renders other arguments: what runs, or is saved, is the same guest."""
+    definition = host.heartbeat(NAME)
+    page = host.boot_defined(definition)
+    with later_release(host):
+        assert host.info(NAME)["definition"]["on_crash"] == "restart"
+        assert not host.info(NAME)["definition_pending"]
+        assert host.define(definition) == {**host.define(definition), "changed": False, "definition_pending": False}
+    save(host, NAME)
+    counter = page.counter
+    with later_release(host):
+        assert not host.define(definition)["changed"]
+        assert host.define_altered(definition, "prealloc=off", "prealloc=off,merge=off")["changed"]
+        with pytest.raises(AssertionError, match="is saved"):
+            host.define({**definition, "max_pause": 3})
+        assert host.one("restore", NAME)["changed"]
+    went_on(host, NAME, counter)
+
+
+@contextmanager
+def later_release(host: EngineHost) -> Iterator[None]:
+    """This runtime with one key more in its definitions, and one more in its inventories."""
+    old_field = '    on_power_cut: str = "start"\n'
+    old_key = "        sandbox_spawn=_sandbox(top),\n"
+    new_key = f'{old_key}        on_crash=top.choice("on_crash", ("restart", "stop"), "restart"),\n'
+    with (
+        host.patched("_guest/definition.py", old_field, f'{old_field}    on_crash: str = "restart"\n'),
+        host.patched("_guest/definition.py", old_key, new_key),
+        host.patched(
+            "_guest/inventory.py",
+            '    return {\n        "machine":',
+            '    return {\n        "later": [],\n        "machine":',
+        ),
+    ):
+        yield
 
 
 def test_restored_only_once(host: EngineHost) -> None:

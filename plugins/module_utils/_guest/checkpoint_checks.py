@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from functools import partial
 from typing import Any
 
@@ -53,7 +53,8 @@ async def refuse_unlike(paths: GuestPaths, manifest: Manifest, now: dict[str, An
 
     :raises Refused: with everything that differs.
     """
-    problems = differences(_nameless(manifest.inventory), _nameless(now))
+    both = manifest.inventory.keys() & now.keys()  # another release may have asked for more, or less
+    problems = differences(_nameless(manifest.inventory, both), _nameless(now, both))
     problems += queue_differences(manifest.queue_sizes, await queue_sizes(qmp))
     if problems:
         raise _refusal(paths, problems)
@@ -67,10 +68,10 @@ def _refusal(paths: GuestPaths, problems: list[str]) -> Refused:
     )
 
 
-def _nameless(whole: dict[str, Any]) -> dict[str, Any]:
-    """An inventory without what a reboot changes: images have no device numbers, only paths. I/O limits are carried over."""
+def _nameless(whole: dict[str, Any], keys: Set[str]) -> dict[str, Any]:
+    """These of an inventory, without what a reboot changes: images have no device numbers, only paths. I/O limits are carried over."""
     disks = {key: [{**image, "identity": None} for image in chain] for key, chain in whole["disks"].items()}
-    return {**whole, "disks": disks, "io_limits": {}}
+    return {**{key: whole[key] for key in keys}, "disks": disks, "io_limits": {}}
 
 
 def _definition_problems(

@@ -25,6 +25,7 @@ from .preflight import preflight
 from .qmp import Qmp, connect
 from .resources import describe
 from .restore import RestoreOptions, restore_locked, saved
+from .same_definition import is_same
 from .save import saved_facts
 from .store import StoredGuest, load_guest
 from .update_methods import blockers
@@ -113,7 +114,7 @@ async def _facts(
         "firmware_changed": firmware or [],
         "ram_blocks": await _ram_blocks(qmp, generation.alive.pid, found.definition),
         "live_update_blockers": [blocker.as_dict() for blocker in await blockers(found, qmp)],
-        "definition_pending": generation.record.get("definition") != guest.definition.as_dict(),
+        "definition_pending": not is_same(generation.record.get("definition"), guest.definition),
         "followed_disks": followed_images(paths, guest.definition),
         "restored": _restored(generation.record),
         "run_directory": generation.paths.directory,

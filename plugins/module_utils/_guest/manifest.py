@@ -18,6 +18,7 @@ from typing import Any
 from .definition import Definition
 from .errors import HostmemError
 from .layout import layout
+from .same_definition import distinct
 
 SCHEMA = 1
 
@@ -40,7 +41,7 @@ class Manifest:
     ``definition``, ``argv``, ``inventory`` are the record of the QEMU that saved; ``defined`` is the digest of the definition that
     lay on the host then, which may have been edited since the guest's start. ``images`` are what disks' files were, by path.
     ``wake``: the guest was suspended for the save, and is woken afterwards. ``ignore_shared`` is QEMU's capability x-ignore-shared,
-    which has to be the same when the state is loaded.
+    which has to be the same when the state is loaded. A field that a later release adds needs a default.
     """
 
     guest: str
@@ -100,12 +101,12 @@ def digest(data: Any) -> str:
 
 
 def definition_digest(definition: Definition) -> str:
-    return digest(definition.as_dict())
+    """The same in each release that can read the definition, whatever keys it adds."""
+    return digest(distinct(definition.as_written))
 
 
 def layout_digest(definition: Definition) -> str:
     """Of where all memory lies: what root prepares for a saved guest by the definition on the host must be what the guest ran with."""
     definition = definition.as_written
-    nvdimms = [asdict(nvdimm) for nvdimm in definition.nvdimms]
-    nics = [asdict(nic) for nic in definition.nics]
-    return digest([[placed.as_dict() for placed in layout(definition)], nvdimms, nics])
+    places = [[distinct(placed.block), placed.offset, placed.path] for placed in layout(definition)]
+    return digest([places, distinct(definition.nvdimms), distinct(definition.nics)])

@@ -86,9 +86,9 @@ def guest_names(config: Config) -> list[str]:
 
 
 def is_changed(config: Config, wanted: StoredGuest) -> bool:
-    """Whether this is another definition than the one on the host."""
+    """Whether this is another definition than the one on the host, and not only other arguments, as another release may render them."""
     present = _load(guest_paths(config, wanted.definition.name))
-    return present is None or present.as_dict() != wanted.as_dict()
+    return present is None or present.definition.as_written != wanted.definition.as_written
 
 
 def define(config: Config, wanted: StoredGuest, carried: bool, check: bool) -> dict[str, Any]:

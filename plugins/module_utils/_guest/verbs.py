@@ -30,6 +30,7 @@ from .paths import GuestPaths, guest_paths
 from .recovery import recover
 from .resources import ensure_running_taps, foresee, forget, make_directories, prepare, release
 from .restore import RestoreOptions, restore, saved
+from .same_definition import is_same
 from .save import SaveOptions, save
 from .saved_guest import discard, refuse_change, refuse_undefine
 from .store import check_guest, define, is_changed, load_guest, undefine
@@ -130,7 +131,7 @@ def define_guest(config: Config, data: dict[str, Any], check: bool, assume_stopp
     result = define(config, wanted, bool(living), check)
     if config.manager == "systemd":
         result["changed"] = ensure_mount_dependencies(wanted.definition, check) or result["changed"]
-    pending = any(item.record.get("definition") != wanted.definition.as_dict() for item in living)
+    pending = any(not is_same(item.record.get("definition"), wanted.definition) for item in living)
     return {**result, "definition_pending": result["definition_pending"] or pending, **_carrier(paths)}
 
 
