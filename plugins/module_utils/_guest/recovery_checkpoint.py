@@ -103,6 +103,6 @@ async def _finish_restore(paths: GuestPaths, generation: Generation, qmp: Qmp, e
 
 
 async def _take_save_back(paths: GuestPaths, generation: Generation, qmp: Qmp, entry: dict[str, Any]) -> None:
-    await go_on(qmp, entry.get("was_running", True))
+    await go_on(qmp, entry.get("was_running", True), entry.get("parameters", {}))
     make_current(paths, generation)
     checkpoint_store.abandon(paths, parse_definition(generation.record["definition"]))

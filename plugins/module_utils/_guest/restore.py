@@ -47,7 +47,7 @@ from .qemu_process import QemuProcess, fill_placeholders, for_incoming, launch, 
 from .qmp import Qmp, is_migration_over
 from .recovery import recover_after, settled
 from .running_mark import mark_running
-from .saving_qemu import load_state, prepare_to_save
+from .saving_qemu import load_state, prepare_to_load
 from .started import verify_memory, wait_for_qmp
 from .store import load_guest
 from .suspend import wake_or_tell
@@ -213,7 +213,7 @@ class _Restore:
         save_record(qemu.generation, record)
 
     async def _load(self, qemu: QemuProcess, qmp: Qmp) -> None:
-        await prepare_to_save(qmp, self._manifest.ignore_shared)
+        await prepare_to_load(qmp, self._manifest.ignore_shared)
         state = checkpoint_store.state_path(self._paths.checkpoint)
         await load_state(qmp, f"file:{state}", self._binary.version)
         over = await qmp.wait_event(is_migration_over, time.monotonic() + self._timeout)

@@ -42,7 +42,7 @@ from .recovery import recover_after, settled
 from .recovery_checkpoint import dismiss
 from .running_mark import unmark_running
 from .saved_memory import MemoryPlan, plan_memory, saved_blocks, saved_nvdimms, sync_memory
-from .saving_qemu import MODE, go_on, prepare_to_save
+from .saving_qemu import MODE, go_on, kept_parameters, prepare_to_save
 from .sizes import format_size
 from .store import load_guest
 from .suspend import check_suspend, needs_suspend, suspend, wake
@@ -207,8 +207,9 @@ class _Save:
 
     async def run(self) -> Manifest:
         """:raises HostmemError: the guest runs on."""
+        kept = await kept_parameters(self._qmp)
         facts = {"generation": self._old.number, "was_running": self._was_running, "wake": self._wake}
-        self._journal.write(SAVING, **facts, max_pause=self._timeout)
+        self._journal.write(SAVING, **facts, parameters=kept, max_pause=self._timeout)
         try:
             directory = checkpoint_store.begin(self._paths)
             queues = await queue_sizes(self._qmp)
@@ -219,7 +220,7 @@ class _Save:
             manifest = await self._sealed(directory, queues, blocks)
         except BaseException as error:
             if not checkpoint_store.is_saved(self._paths):
-                await go_on(self._qmp, self._was_running)
+                await go_on(self._qmp, self._was_running, kept)
                 if self._wake:
                     await wake(self._qmp)
                 checkpoint_store.abandon(self._paths, self._found.definition)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 from .errors import HostmemError
 from .handover import cancel, set_mode, set_normal
@@ -20,9 +21,19 @@ _BANDWIDTH = 1 << 40
 _ON = ("running", "suspended")
 
 
+async def kept_parameters(qmp: Qmp) -> dict[str, Any]:
+    """Migration parameters that a save changes, as the guest's QEMU has them: to be kept until the end of the save."""
+    return {"max-bandwidth": (await qmp.execute("query-migrate-parameters"))["max-bandwidth"]}
+
+
 async def prepare_to_save(qmp: Qmp, ignore_shared: bool) -> None:
-    """Both sides of a checkpoint need the same capabilities."""
+    """See ``kept_parameters``."""
     await qmp.execute("migrate-set-parameters", max_bandwidth=_BANDWIDTH)
+    await prepare_to_load(qmp, ignore_shared)
+
+
+async def prepare_to_load(qmp: Qmp, ignore_shared: bool) -> None:
+    """Both sides of a checkpoint need the same mode and capabilities."""
     await set_mode(qmp, MODE, ("events", "x-ignore-shared") if ignore_shared else ("events",))
 
 
@@ -32,9 +43,10 @@ async def load_state(qmp: Qmp, uri: str, version: tuple[int, int, int]) -> None:
     await qmp.send("migrate-incoming", {"uri": uri, **stays})
 
 
-async def go_on(qmp: Qmp, was_running: bool) -> None:
+async def go_on(qmp: Qmp, was_running: bool, kept: dict[str, Any]) -> None:
     """Let the guest go on in the QEMU that was to save it; what that has written is worth nothing from here on.
 
+    :param kept: ``kept_parameters`` of before.
     :raises HostmemError: it does not.
     """
     await cancel(qmp)
@@ -47,3 +59,5 @@ async def go_on(qmp: Qmp, was_running: bool) -> None:
                 raise HostmemError(f"QEMU does not let the guest go on: it is {status}.")
             await asyncio.sleep(0.01)
     await set_normal(qmp)
+    if kept:
+        await qmp.send("migrate-set-parameters", kept)
