@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from support.checkpoints import save, went_on
 from support.engine import EngineHost
+from support.sound import assert_sound, refuses
 
 NAME = "beat"
 KILL = "os.kill(os.getpid(), 9)"
@@ -48,3 +50,52 @@ def test_a_restored_guest_has_the_parameters_of_a_started_one(host: EngineHost) 
     host.one("restore", NAME)
     went_on(host, NAME, counter)
     assert parameters(host) == before
+
+
+@pytest.fixture
+def unrepaired(host: EngineHost) -> Iterator[None]:
+    """A runtime whose watchdog leaves what was interrupted to the next verb, as when both are killed."""
+    with host.patched("_guest/verbs.py", "lambda: _recover_all(config, names))", "lambda: None)"):
+        yield
+
+
+def cut_off(host: EngineHost, verb: str, path: str, function: str) -> None:
+    """Kill a verb after a function of its own."""
+    with host.at_function(path, function, KILL):
+        host.begin(verb, NAME).communicate()
+        host.wait_quiet()
+
+
+def refused_unchanged(host: EngineHost, verb: str, step: str) -> None:
+    """Check mode says that it cannot foretell anything, and leaves everything as it is."""
+    before = everything(host)
+    refuses(host.refused(verb, "--check", NAME), "interrupted", step, f"hostmem recover {NAME}")
+    assert everything(host) == before
+
+
+def everything(host: EngineHost) -> tuple[Any, ...]:
+    journal = (host.run_directory(NAME) / "journal.json").read_text()
+    return journal, host.listing(NAME), host.only_qemu(NAME), host.run_states(NAME)
+
+
+@pytest.mark.parametrize("verb", ["save", "update"])
+def test_check_does_not_repair_a_save(host: EngineHost, unrepaired: None, verb: str) -> None:
+    page = host.boot(NAME)
+    cut_off(host, "save", "_guest/save.py", "sha256_of")
+    refused_unchanged(host, verb, "saving")
+    host.one("recover", NAME)
+    host.one(verb, "--check", NAME)
+    assert_sound(host, NAME, page)
+
+
+@pytest.mark.parametrize("verb", ["save", "restore"])
+def test_check_does_not_repair_a_restore(host: EngineHost, unrepaired: None, verb: str) -> None:
+    page = host.boot(NAME)
+    save(host, NAME)
+    counter = page.counter
+    cut_off(host, "restore", "_guest/restore.py", "save_record")
+    refused_unchanged(host, verb, "restoring")
+    host.one("recover", NAME)
+    host.one("restore", "--check", NAME)
+    host.one("restore", NAME)
+    went_on(host, NAME, counter)

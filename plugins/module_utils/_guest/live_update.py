@@ -19,7 +19,7 @@ from .outdated import outdated_reasons
 from .paths import GuestPaths, guest_paths
 from .preflight import preflight
 from .qmp import Qmp, connect
-from .recovery import recover_after, settled
+from .recovery import recover_after, settled, unsettled_refused
 from .slots import UpdateSlot
 from .update_attempt import Attempt, both_qemus
 from .update_by_checkpoint import Checkpoint
@@ -50,7 +50,7 @@ async def update(config: Config, name: str, options: UpdateOptions) -> dict[str,
     """
     paths = guest_paths(config, name)
     with VerbLock(paths, VERB_WAIT):
-        living = await settled(paths)
+        living = unsettled_refused(paths) if options.check else await settled(paths)
         if not living:
             raise Refused(f"Guest {name} does not run.", cure="Start it; it then runs in the installed QEMU.")
         try:

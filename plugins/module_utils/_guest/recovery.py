@@ -13,7 +13,7 @@ from .._host.journald import log_record
 from .._host.processes import process, processes_with_open
 from .._host.unfinished import remove_unfinished
 from .config import Config
-from .errors import HostmemError
+from .errors import HostmemError, Refused
 from .generations import Generation, forget_dead, living_generations, make_current
 from .handover import go_on, roll_back, roll_forward
 from .journal import COLD_STARTING, COLD_VERIFIED, CONTINUED, HANDOVER, RESTORING, STARTING, Journal
@@ -41,6 +41,22 @@ async def settled(paths: GuestPaths) -> list[Generation]:
     return living_generations(paths) if outcome["changed"] else living
 
 
+def unsettled_refused(paths: GuestPaths) -> list[Generation]:
+    """The same for a caller that may change nothing.
+
+    :raises Refused: something was interrupted, and has not been repaired yet.
+    """
+    living = living_generations(paths)
+    entry = Journal(paths).read()
+    if _was_interrupted(paths, entry, living):
+        raise Refused(
+            f"A verb that worked on guest {paths.name} was interrupted; what would be done cannot be told before that is repaired.",
+            cause=f"It got as far as: {entry['step']}." if entry else "The guest has more QEMUs than it should.",
+            cure=f"Run: hostmem recover {paths.name}",
+        )
+    return living
+
+
 async def recover_after(paths: GuestPaths, error: Exception) -> None:
     """For a verb that failed and holds the verb lock: what it was cut off from and could not take back. The error tells of it."""
     if Journal(paths).read() is not None:
@@ -49,17 +65,20 @@ async def recover_after(paths: GuestPaths, error: Exception) -> None:
             error.cause = f"{error.cause} Recovery: {outcome['outcome']}.".strip()
 
 
+def _was_interrupted(paths: GuestPaths, entry: dict[str, Any] | None, living: list[Generation]) -> bool:
+    return entry is not None or len(living) > 1 or concerns_checkpoint(paths, entry, living)
+
+
 async def recover_locked(paths: GuestPaths, living: list[Generation]) -> dict[str, Any]:
     """Repair, for a caller that holds the verb lock and has just looked for the living generations."""
     remove_unfinished(paths.run)
     journal = Journal(paths)
     entry = journal.read()
-    of_checkpoint = concerns_checkpoint(paths, entry, living)
-    if entry is None and len(living) <= 1 and not of_checkpoint:
+    if not _was_interrupted(paths, entry, living):
         return {"changed": False, "outcome": "nothing was interrupted"}
     if (entry or {}).get("step") in (STARTING, COLD_STARTING, RESTORING):
         _end_unborn(paths, living)
-    if of_checkpoint:
+    if concerns_checkpoint(paths, entry, living):
         outcome = await recover_checkpoint(paths, entry or {}, living)
     else:
         outcome = await _recover(paths, entry or {}, {item.number: item for item in living})

@@ -17,10 +17,9 @@ from typing import Any
 from .._host.journald import log_record
 from . import checkpoint_store
 from .arguments import device_placeholders
-from .checkpoint_checks import refuse_unlike, refuse_unsuitable
+from .checkpoint_checks import look, refuse_unlike, refuse_unsuitable
 from .config import Config
-from .definition import Definition, parse_definition
-from .device_names import resolved
+from .definition import Definition
 from .disks import followed_images
 from .errors import CommandRefused, Refused
 from .generations import (
@@ -42,14 +41,13 @@ from .locks import VerbLock, lock_for_cold_start
 from .manifest import Manifest
 from .nics import GuestTaps
 from .paths import GuestPaths, guest_paths
-from .qemu_binary import QemuBinary, probe
+from .qemu_binary import QemuBinary
 from .qemu_process import QemuProcess, fill_placeholders, for_incoming, launch, with_images
 from .qmp import Qmp, is_migration_over
-from .recovery import recover_after, settled
+from .recovery import recover_after, settled, unsettled_refused
 from .running_mark import mark_running
 from .saving_qemu import load_state, prepare_to_load
 from .started import verify_memory, wait_for_qmp
-from .store import load_guest
 from .suspend import wake_or_tell
 
 VERB_WAIT = 60.0
@@ -73,7 +71,7 @@ async def restore(config: Config, name: str, options: RestoreOptions) -> dict[st
     """
     paths = guest_paths(config, name)
     with VerbLock(paths, VERB_WAIT):
-        living = await settled(paths)
+        living = unsettled_refused(paths) if options.check else await settled(paths)
         if living:
             return {"changed": False, "generation": living[-1].number, "pid": living[-1].alive.pid}
         manifest = saved(paths)
@@ -97,14 +95,12 @@ async def restore_locked(
     config: Config, paths: GuestPaths, manifest: Manifest, options: RestoreOptions
 ) -> dict[str, Any]:
     """The same for a caller that holds the verb lock and has found no QEMU."""
-    stored = load_guest(paths)
-    definition = resolved(parse_definition(manifest.definition))
-    binary = probe(definition.qemu, f"{config.run}/.probe")
-    refuse_unsuitable(paths, manifest, stored.definition, definition, binary, options.older)
+    here = look(config, paths, manifest)
+    refuse_unsuitable(here, options.older)
     if options.check:
         return {"changed": True}
     try:
-        result = await _Restore(paths, manifest, definition, binary).run()
+        result = await _Restore(paths, manifest, here.definition, here.binary).run()
     except Exception as error:
         if Journal(paths).read() is None:
             raise
@@ -114,7 +110,7 @@ async def restore_locked(
         if not living or checkpoint_store.is_saved(paths) or checkpoint_store.is_spent(paths):
             raise
         log_record(f"Restore of guest {paths.name} finished late: {error}", 4, guest=paths.name, event="restore-late")
-        result = _restored(manifest, binary, living[-1].number, living[-1].alive.pid)
+        result = _restored(manifest, here.binary, living[-1].number, living[-1].alive.pid)
     log_record(
         f"Guest {paths.name} restored after {result['asleep_seconds']:.0f} s",
         guest=paths.name,

@@ -38,7 +38,7 @@ from .manifest import Manifest, SavedBlock, definition_digest, layout_digest
 from .paths import GuestPaths, guest_paths
 from .preflight import Preflight, examine
 from .qmp import Qmp, connect, is_migration_over
-from .recovery import recover_after, settled
+from .recovery import recover_after, settled, unsettled_refused
 from .recovery_checkpoint import dismiss
 from .running_mark import unmark_running
 from .saved_memory import MemoryPlan, plan_memory, saved_blocks, saved_nvdimms, sync_memory
@@ -73,7 +73,7 @@ async def save(config: Config, name: str, options: SaveOptions) -> dict[str, Any
     """
     paths = guest_paths(config, name)
     with VerbLock(paths, VERB_WAIT):
-        living = await settled(paths)
+        living = unsettled_refused(paths) if options.check else await settled(paths)
         if not living:
             return _saved_already(paths)
         qmp = await connect(living[0].paths.qmp)

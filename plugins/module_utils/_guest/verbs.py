@@ -300,10 +300,9 @@ def update_guests(config: Config, names: Sequence[str], options: UpdateOptions) 
     """Live update of those whose QEMU is outdated."""
     known = each(names, lambda name: _known(config, name) if options.check else _ready(config, name))
     ready = [item["guest"] for item in known if item["ok"]]
-    return in_order(
-        names,
-        [item for item in known if not item["ok"]] + guarded(config, ready, lambda name: update(config, name, options)),
-    )
+    work = as_user if options.check else guarded
+    results = work(config, ready, lambda name: update(config, name, options))
+    return in_order(names, [item for item in known if not item["ok"]] + results)
 
 
 def recover_guests(config: Config, names: Sequence[str]) -> list[Result]:
