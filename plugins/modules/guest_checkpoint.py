@@ -52,6 +52,7 @@ attributes:
     support: full
     details:
       - Everything is examined as before a save or restore; also in check mode the module fails if something is in the way.
+      - With O(state=restored) the whole state is read and held against its digest, which takes longer with a larger one.
   diff_mode:
     support: full
   idempotent:

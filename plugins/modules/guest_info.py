@@ -120,7 +120,9 @@ guests:
       type: dict
       contains:
         restorable:
-          description: Whether it could be restored now, as far as that can be told before.
+          description:
+            - Whether it could be restored now, as far as that can be told without reading the state, which may be as large as the guest.
+            - That the state is undamaged, M(hostmem.qemu.guest_checkpoint) finds out, in check mode too.
           returned: always
           type: bool
           sample: true

@@ -101,6 +101,21 @@ def test_any_bit_and_any_length(saved_once: EngineHost, file: str) -> None:
     refused(saved_once, "damaged" if file == "manifest" else "bytes instead of")
 
 
+def test_asking_reads_no_state(host: EngineHost) -> None:
+    """A state can be as large as the guest: what is told of a saved guest holds of its size, and the restore looks into it."""
+    saved_guest(host)
+    path = checkpoint(host, NAME) / "state"
+    content = path.read_bytes()
+    path.write_bytes(bytes(len(content)))
+    assert host.info(NAME)["checkpoint"]["restorable"]
+    refuses(host.refused("restore", "--check", NAME), "damaged")
+    refuses(host.refused("restore", NAME), "damaged")
+    path.write_bytes(content[:-1])
+    assert not host.info(NAME)["checkpoint"]["restorable"]
+    path.unlink()
+    assert not host.info(NAME)["checkpoint"]["restorable"]
+
+
 @pytest.mark.parametrize("file", ["state", "manifest"])
 def test_missing_file(host: EngineHost, file: str) -> None:
     saved_guest(host)
@@ -115,7 +130,7 @@ def test_bits_pass_without_the_digest(host: EngineHost) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with host.patched("_guest/checkpoint_checks.py", "elif digest != manifest.state_sha256", "elif False"):
+    with host.patched("_guest/checkpoint_checks.py", "if digest != here.manifest.state_sha256", "if False"):
         assert host.one("restore", NAME)["changed"]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Set
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,37 +16,70 @@ from .._host.boot_id import boot_id
 from .._host.durable import sha256_of
 from . import checkpoint_store
 from .comparison import queue_differences, queue_sizes
-from .definition import Definition
+from .config import Config
+from .definition import Definition, parse_definition
+from .device_names import resolved
 from .errors import Refused
 from .inventory import differences
 from .layout import layout
 from .manifest import Manifest, SavedBlock, definition_digest, layout_digest
 from .paths import GuestPaths
-from .qemu_binary import QemuBinary
+from .qemu_binary import QemuBinary, probe
 from .qmp import Qmp
 from .saved_memory import memory_identity, nvdimm_identity
+from .store import load_guest
 
 _GIVE_UP = "or give the saved guest up and start it anew: hostmem discard"
 
 
-def refuse_unsuitable(
-    paths: GuestPaths, manifest: Manifest, stored: Definition, definition: Definition, binary: QemuBinary, older: bool
-) -> None:
-    """Hold a checkpoint against the host before a QEMU is started.
+@dataclass(frozen=True)
+class Situation:
+    """What a checkpoint is to be restored in. ``stored``: the definition on the host; ``definition``: the one that the guest ran with."""
 
-    :param stored: the definition on the host; ``definition``: the one that the guest ran with.
+    paths: GuestPaths
+    manifest: Manifest
+    stored: Definition
+    definition: Definition
+    binary: QemuBinary
+
+
+def look(config: Config, paths: GuestPaths, manifest: Manifest) -> Situation:
+    """:raises HostmemError: a device that the guest ran with is not there, or no QEMU."""
+    stored = load_guest(paths).definition
+    definition = resolved(parse_definition(manifest.definition))
+    return Situation(paths, manifest, stored, definition, probe(definition.qemu, f"{config.run}/.probe"))
+
+
+def refuse_evident(here: Situation, older: bool) -> None:
+    """Hold a checkpoint against the host, as far as that takes no longer with a larger state.
+
     :param older: the installed QEMU may be older than the one that saved.
     :raises Refused: with everything that does not fit.
     """
-    problems = [
-        *_definition_problems(paths, manifest, stored, definition),
-        *_qemu_problems(manifest, definition, binary, older),
-        *_state_problems(paths, manifest),
-        *_memory_problems(manifest, definition),
-        *_image_problems(manifest),
-    ]
+    problems = _evident_problems(here, older)
     if problems:
-        raise _refusal(paths, problems)
+        raise _refusal(here.paths, problems)
+
+
+def refuse_unsuitable(here: Situation, older: bool) -> None:
+    """Before a QEMU is started: the same, and the whole state is read, which no one but its digest can vouch for.
+
+    :raises Refused: with everything that does not fit.
+    """
+    problems = [*_evident_problems(here, older), *_content_problems(here)]
+    if problems:
+        raise _refusal(here.paths, problems)
+
+
+def _evident_problems(here: Situation, older: bool) -> list[str]:
+    return [
+        *_definition_problems(here),
+        *_qemu_problems(here, older),
+        *_size_problems(here),
+        *_mark_problems(here.manifest),
+        *_memory_problems(here.manifest, here.definition),
+        *_image_problems(here.manifest),
+    ]
 
 
 async def refuse_unlike(paths: GuestPaths, manifest: Manifest, now: dict[str, Any], qmp: Qmp) -> None:
@@ -74,13 +108,12 @@ def _nameless(whole: dict[str, Any], keys: Set[str]) -> dict[str, Any]:
     return {**{key: whole[key] for key in keys}, "disks": disks, "io_limits": {}}
 
 
-def _definition_problems(
-    paths: GuestPaths, manifest: Manifest, stored: Definition, definition: Definition
-) -> Iterator[str]:
-    if manifest.guest != paths.name:
+def _definition_problems(here: Situation) -> Iterator[str]:
+    manifest, stored = here.manifest, here.stored
+    if manifest.guest != here.paths.name:
         yield f"the checkpoint is of guest {manifest.guest}"
     if manifest.defined != definition_digest(stored):
-        changed = sorted(_changed_keys(definition.as_dict(), stored.as_dict()))
+        changed = sorted(_changed_keys(here.definition.as_dict(), stored.as_dict()))
         yield f"the definition was changed since ({', '.join(changed) or 'and back to what the guest ran with'})"
     if manifest.layout != layout_digest(stored):
         yield "the definition has other memory, NVDIMMs or NICs now"
@@ -90,25 +123,40 @@ def _changed_keys(one: dict[str, Any], other: dict[str, Any]) -> set[str]:
     return {key for key in {*one, *other} if one.get(key) != other.get(key)}
 
 
-def _qemu_problems(manifest: Manifest, definition: Definition, binary: QemuBinary, older: bool) -> Iterator[str]:
-    saved_by = tuple(int(part) for part in manifest.qemu["version"].split("."))
-    if binary.version < saved_by and not older:
-        yield f"QEMU {binary.version_text} at {binary.path} is older than {manifest.qemu['version']}, which saved it"
-    if definition.machine not in binary.machines:
-        yield f"QEMU {binary.version_text} has no machine type {definition.machine}"
+def _qemu_problems(here: Situation, older: bool) -> Iterator[str]:
+    binary, saved = here.binary, here.manifest.qemu["version"]
+    if binary.version < tuple(int(part) for part in saved.split(".")) and not older:
+        yield f"QEMU {binary.version_text} at {binary.path} is older than {saved}, which saved it"
+    if here.definition.machine not in binary.machines:
+        yield f"QEMU {binary.version_text} has no machine type {here.definition.machine}"
 
 
-def _state_problems(paths: GuestPaths, manifest: Manifest) -> Iterator[str]:
-    path = checkpoint_store.state_path(paths.checkpoint)
+def _size_problems(here: Situation) -> Iterator[str]:
+    path = checkpoint_store.state_path(here.paths.checkpoint)
     try:
-        size, digest = sha256_of(path)
+        size = os.stat(path).st_size
     except OSError as error:
         yield f"the state cannot be read ({error})"
         return
-    if size != manifest.state_size:
-        yield f"{path} has {size} bytes instead of {manifest.state_size}"
-    elif digest != manifest.state_sha256:
+    if size != here.manifest.state_size:
+        yield f"{path} has {size} bytes instead of {here.manifest.state_size}"
+
+
+def _content_problems(here: Situation) -> Iterator[str]:
+    """Of a state that has the right size."""
+    if any(_size_problems(here)):
+        return
+    path = checkpoint_store.state_path(here.paths.checkpoint)
+    try:
+        _size, digest = sha256_of(path)
+    except OSError as error:
+        yield f"the state cannot be read ({error})"
+        return
+    if digest != here.manifest.state_sha256:
         yield f"{path} is damaged: it does not have the digest it was written with"
+
+
+def _mark_problems(manifest: Manifest) -> Iterator[str]:
     for mark in checkpoint_store.missing_marks(manifest):
         yield f"{os.path.dirname(mark)} has no mark of this checkpoint: the guest has run since, or it is other memory"
 

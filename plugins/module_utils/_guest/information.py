@@ -10,6 +10,7 @@ from typing import Any
 
 from .._host.processes import mapping_flags
 from .._host.times import in_utc
+from .checkpoint_checks import look, refuse_evident
 from .config import Config
 from .definition import Definition
 from .disks import followed_images
@@ -24,7 +25,7 @@ from .paths import GuestPaths, guest_paths
 from .preflight import preflight
 from .qmp import Qmp, connect
 from .resources import describe
-from .restore import RestoreOptions, restore_locked, saved
+from .restore import saved
 from .same_definition import is_same
 from .save import saved_facts
 from .store import StoredGuest, load_guest
@@ -51,16 +52,19 @@ async def information(config: Config, name: str) -> dict[str, Any]:
             if living:
                 facts.update(await _running(config, paths, guest, living[-1]))
             else:
-                facts.update(await _saved(config, paths))
+                facts.update(_saved(config, paths))
     except FileNotFoundError:  # not started since the host's boot: there is no run directory yet
-        facts.update(await _saved(config, paths))
+        facts.update(_saved(config, paths))
     except Busy:
         facts["state"] = "busy"
     return facts
 
 
-async def _saved(config: Config, paths: GuestPaths) -> dict[str, Any]:
-    """Of a guest that no QEMU carries: what is saved of it, and whether that can be restored here and now; nothing when nothing is."""
+def _saved(config: Config, paths: GuestPaths) -> dict[str, Any]:
+    """Of a guest that no QEMU carries: what is saved of it, and whether that can be restored here and now; nothing when nothing is.
+
+    The state, which may be as large as the guest, is not read.
+    """
     try:
         manifest = saved(paths)
     except HostmemError as error:
@@ -69,7 +73,7 @@ async def _saved(config: Config, paths: GuestPaths) -> dict[str, Any]:
         return {}
     facts = saved_facts(manifest)
     try:
-        await restore_locked(config, paths, manifest, RestoreOptions(check=True))
+        refuse_evident(look(config, paths, manifest), older=False)
     except HostmemError as error:
         return {"state": "saved", "checkpoint": {**facts, "restorable": False, "error": error.as_dict()}}
     return {"state": "saved", "checkpoint": {**facts, "restorable": True}}
