@@ -14,7 +14,7 @@ from .._host.processes import process, processes_with_open
 from .._host.unfinished import remove_unfinished
 from .config import Config
 from .errors import HostmemError, Refused
-from .generations import Generation, forget_dead, living_generations, make_current
+from .generations import Generation, forget_dead, living_generations, make_current, qemu_processes
 from .handover import go_on, roll_back, roll_forward
 from .journal import COLD_STARTING, COLD_VERIFIED, CONTINUED, HANDOVER, RESTORING, STARTING, Journal
 from .locks import VerbLock
@@ -84,6 +84,7 @@ async def recover_locked(paths: GuestPaths, living: list[Generation]) -> dict[st
         outcome = await _recover(paths, entry or {}, {item.number: item for item in living})
     journal.clear()
     forget_dead(paths)
+    moved = "from" in (entry or {}) and _is_elsewhere(paths, (entry or {})["from"])
     log_record(
         f"Guest {paths.name}: recovered an interrupted verb: {outcome}",
         4,
@@ -91,7 +92,13 @@ async def recover_locked(paths: GuestPaths, living: list[Generation]) -> dict[st
         event="recover",
         step=(entry or {}).get("step"),
     )
-    return {"changed": True, "outcome": outcome, "step": (entry or {}).get("step")}
+    return {"changed": True, "outcome": outcome, "step": (entry or {}).get("step"), "moved": moved}
+
+
+def _is_elsewhere(paths: GuestPaths, old: int) -> bool:
+    """Whether the guest of an update goes on in another QEMU than before it."""
+    numbers = set(qemu_processes(paths))
+    return bool(numbers) and old not in numbers
 
 
 def _end_unborn(paths: GuestPaths, living: list[Generation]) -> None:

@@ -14,11 +14,12 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from .._host.processes import Process
 from .._host.users import run_as
 from .config import Config
 from .errors import HostmemError
+from .generations import qemu_processes
 from .host_goes_down import Limits, stop_or_save
-from .journal import CONTINUED, HANDOVER
 from .lifecycle import start, stop
 from .live_update import UpdateOptions, update
 from .managed import last_failed, leave_result, take_request
@@ -107,15 +108,23 @@ def _watched(config: Config, name: str, work: Callable[[], Result]) -> Result:
 
 
 def _recover(config: Config, name: str) -> Result:
-    """After ``update``: repairs what a killed updater left; fails when the update failed, so that the reload is seen to fail."""
+    """After ``update``: repairs what a killed updater left; fails when the guest was not moved, so that the reload is seen to fail."""
     result = _awaited(name, recover(config, name))
-    called_off = result["changed"] and result.get("step") not in (HANDOVER, CONTINUED)
-    if result["ok"] and (called_off or last_failed(config, name)):
-        return failure(
-            name,
-            HostmemError(
-                f"The live update of guest {name} failed; it runs on in its old QEMU.",
-                cure="See the unit's journal for the reason.",
-            ),
-        )
-    return result
+    if not result["ok"]:
+        return result
+    failed = not result["moved"] if result["changed"] else last_failed(config, name)
+    if not failed:
+        return result
+    carriers = [f"generation {number}, process {item.pid}" for number, item in _carriers(config, name)]
+    return failure(
+        name,
+        HostmemError(
+            f"The live update of guest {name} failed. Recovery: {result['outcome']}.",
+            cause=f"It is carried by {'; '.join(carriers)}." if carriers else "No QEMU carries it.",
+            cure="See the unit's journal for the reason.",
+        ),
+    )
+
+
+def _carriers(config: Config, name: str) -> list[tuple[int, Process]]:
+    return sorted(qemu_processes(guest_paths(config, name)).items())
