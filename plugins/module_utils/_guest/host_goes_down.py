@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from contextlib import suppress
@@ -23,7 +22,6 @@ from .definition import Definition, parse_definition
 from .errors import HostmemError, Refused
 from .generations import living_generations
 from .lasting_checks import volatile_memory
-from .layout import layout
 from .lifecycle import stop
 from .paths import GuestPaths, guest_paths
 from .save import SaveOptions, save
@@ -78,22 +76,7 @@ async def _save(config: Config, paths: GuestPaths, definition: Definition, limit
             f"Guest {paths.name} cannot be saved when its host shuts down: {'; '.join(found)}.",
             cause="It runs since before its memory was moved.",
         )
-    places = [placed.path for placed in layout(definition) if placed.path]
-    try:
-        # Most of what a file system has not written yet is written while the guest runs, where it can still be given up.
-        await asyncio.wait_for(asyncio.to_thread(_sync, places), limit)
-    except asyncio.TimeoutError as error:
-        raise HostmemError(
-            f"The memory of guest {paths.name} was not on its device within {limit:.0f} s.",
-            cause="The device is slow, or busy with other guests.",
-            cure="Raise hypervisor_save_timeout.",
-        ) from error
-    await save(config, paths.name, SaveOptions())
-
-
-def _sync(places: list[str]) -> None:
-    for path in places:
-        sync_file(path)
+    await save(config, paths.name, SaveOptions(sync_limit=limit))
 
 
 async def _power_down(config: Config, paths: GuestPaths, kind: str, timeout: float, error: Exception) -> dict[str, Any]:

@@ -37,11 +37,12 @@ from .locks import VerbLock
 from .manifest import Manifest, SavedBlock, definition_digest, layout_digest
 from .paths import GuestPaths, guest_paths
 from .preflight import Preflight, examine
+from .presync import presync
 from .qmp import Qmp, connect, is_migration_over
 from .recovery import recover_after, settled, unsettled_refused
 from .recovery_checkpoint import dismiss
 from .running_mark import unmark_running
-from .saved_memory import MemoryPlan, plan_memory, saved_blocks, saved_nvdimms, sync_memory
+from .saved_memory import MemoryPlan, lasting_files, plan_memory, saved_blocks, saved_nvdimms, sync_memory
 from .saving_qemu import MODE, go_on, kept_parameters, prepare_to_save
 from .sizes import format_size
 from .store import load_guest
@@ -59,10 +60,13 @@ _DEVICES = 16 << 20  # bytes of state, more than the devices of any guest seen (
 
 @dataclass(frozen=True)
 class SaveOptions:
-    """``full``: memory that ends with QEMU is copied into the state."""
+    """``full``: memory that ends with QEMU is copied into the state. ``sync_limit``: seconds for bringing the memory that stays to its
+    device before the guest is paused; None for as long as it takes.
+    """
 
     full: bool = False
     check: bool = False
+    sync_limit: float | None = None
 
 
 async def save(config: Config, name: str, options: SaveOptions) -> dict[str, Any]:
@@ -124,8 +128,7 @@ async def _save(paths: GuestPaths, old: Generation, qmp: Qmp, options: SaveOptio
     if options.check:
         sizes = {"copied_bytes": plan.copied_bytes, "in_place_bytes": plan.in_place_bytes}
         return {"changed": True, "would": {**sizes, "seconds": seconds}}
-    # Most of what its files' devices have not got yet they get while the guest runs.
-    await asyncio.to_thread(sync_memory, found.definition, plan)
+    await presync(paths.name, lasting_files(found.definition, plan), options.sync_limit)
     manifest = await _Save(paths, found, stored, plan, qmp).run()
     await dismiss(old, qmp)
     forget_all(paths)

@@ -118,16 +118,22 @@ def nvdimm_identity(nvdimm: Nvdimm) -> dict[str, Any]:
     return _device_identity(nvdimm.path, 0, nvdimm.size) if nvdimm.device else asdict(file_identity(nvdimm.path))
 
 
-def sync_memory(definition: Definition, plan: MemoryPlan) -> None:
-    """Everything that stays in files to their devices. Device-DAX has nothing to write, and no power cut leaves what lies in memory only.
-
-    :raises OSError: a device could not take it.
+def lasting_files(definition: Definition, plan: MemoryPlan) -> list[str]:
+    """Files with content that stays, and that may not be on their devices yet. Device-DAX has nothing to write, and no power cut
+    leaves what lies in memory only.
     """
     stays = [placed.path for placed in plan.blocks if placed.path and placed.block.id not in plan.why]
     stays += [nvdimm.path for nvdimm in definition.nvdimms if not nvdimm.device and not nvdimm.read_only]
-    for path in stays:
-        if not file_system(path).volatile:
-            sync_file(path)
+    return [path for path in stays if not file_system(path).volatile]
+
+
+def sync_memory(definition: Definition, plan: MemoryPlan) -> None:
+    """Everything that stays in files to their devices.
+
+    :raises OSError: a device could not take it.
+    """
+    for path in lasting_files(definition, plan):
+        sync_file(path)
 
 
 def memory_identity(placed: PlacedBlock) -> dict[str, Any]:

@@ -113,6 +113,7 @@ _PACKAGES: dict[str, tuple[str, str, str, str]] = {
     "ndctl": ("ndctl", "ndctl", "ndctl", "ndctl"),
     "daxctl": ("daxctl", "daxctl", "ndctl", "ndctl"),
     "udevadm": ("udev", "systemd-udev", "udev", "systemd"),
+    "sync": ("coreutils", "coreutils", "coreutils", "coreutils"),
     "ip": ("iproute2", "iproute", "iproute2", "iproute2"),
 }
 _LIKE = {

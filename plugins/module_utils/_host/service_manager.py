@@ -15,21 +15,23 @@ EXTENSION = 120.0
 """Seconds from the last word on, after which the line counts as hanging."""
 
 _PAUSE = 10.0
-_said: list[float] = []
+_ends: list[float] = []
 
 
-def still_at_work() -> None:
+def still_at_work(within: float = EXTENSION) -> None:
     """To be called again and again by what can take minutes. Does nothing outside a unit, or in one that does not listen (NotifyAccess=).
+
+    :param within: seconds in which the next word comes, or the line ends.
 
     systemd moves the end of the current state's timeout for any Type= and any of the unit's lines (service_notify_message() in
     src/core/service.c); without a further word the line is ended.
     """
     now = time.monotonic()
     address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address or (_said and now < _said[0] + _PAUSE):
+    if not address or (_ends and now + within < _ends[0] + _PAUSE):
         return
-    _said[:] = [now]
-    word = f"EXTEND_TIMEOUT_USEC={int(EXTENSION * 1e6)}".encode("ascii")
+    _ends[:] = [now + within]
+    word = f"EXTEND_TIMEOUT_USEC={int(within * 1e6)}".encode("ascii")
     # If it cannot be said, the unit's own time is all there is.
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notice:
         notice.sendto(word, _address(address))
