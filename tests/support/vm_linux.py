@@ -81,8 +81,8 @@ class VmLinuxGuest(LinuxConsole):
         run = self._vm.host.run
         run(f"rm -f {PLACE}/result; {STREAM.format(place=PLACE, address=ADDRESS)}")
         try:
+            wait_until(lambda: run(f"ss -Htn state established dst {ADDRESS}"), "the stream does not connect", 120)
             self.wait_for_more("D")
-            run(f"ss -Htn state established dst {ADDRESS} | grep -q .")
             yield
             self.wait_for_more("D")
         finally:
