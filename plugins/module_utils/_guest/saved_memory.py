@@ -4,8 +4,7 @@
 
 """Which of a guest's memory stays in place while the guest is saved, and how it is known again afterwards.
 
-With the capability x-ignore-shared QEMU leaves out of its state what lies in a memory-backend-file with share=on, whether that file
-still has a name or not (migrate_ram_is_ignored() in migration/ram.c, backends/hostmem-file.c; QEMU 8.2 to 11.1).
+QEMU leaves shared memory in a file out of its state, also where that file ends with it: see lasting_memory.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from .._host.file_identity import file_identity
 from .._host.files import identity
 from .._host.filesystems import file_system
 from .definition import Definition
+from .lasting_memory import ends_with_qemu, left_in_place
 from .layout import PlacedBlock, layout
 from .manifest import SavedBlock
 from .nvdimm import Nvdimm
@@ -53,7 +53,7 @@ def plan_memory(definition: Definition, ram_blocks: list[dict[str, Any]]) -> Mem
         reason = _not_lasting(placed, files.get(placed.block.id))
         if reason:
             why[placed.block.id] = reason
-            if placed.block.backing != "memfd" and placed.block.mmap == "shared":
+            if left_in_place(placed.block):
                 nameless.append(placed.block.id)
     if nameless:
         # QEMU would leave them out as well, and they end with it: so it must leave out nothing.
@@ -64,13 +64,9 @@ def plan_memory(definition: Definition, ram_blocks: list[dict[str, Any]]) -> Mem
 
 def _not_lasting(placed: PlacedBlock, mapped: Any) -> str:
     """Why a block ends with its QEMU; empty when it does not."""
-    block = placed.block
-    if block.backing == "memfd":
-        return "it is a memfd, which ends with QEMU"
-    if block.mmap == "private":
-        return "it is mapped private: what the guest wrote is not in the file"
-    if not placed.path and not block.device:
-        return "its file has no name (mode temp), and ends with QEMU"
+    reason = ends_with_qemu(placed.block)
+    if reason:
+        return f"it {reason}"
     if mapped and (identity(placed.place) or (0, 0))[1] != mapped["inode"]:
         return f"{placed.place} is not the guest's memory any more; the file it has ends with QEMU"
     return ""

@@ -13,6 +13,7 @@ from .command_line import parse_command_line
 from .definition import Definition
 from .errors import Blocked, Refused, refuse
 from .handover import blocked_reasons
+from .lasting_memory import left_in_place
 from .preflight import Preflight
 from .qemu_options import parse_options
 from .qmp import Qmp
@@ -99,7 +100,7 @@ async def _checkpoint(found: Preflight, qmp: Qmp) -> list[Refused]:
     for block in found.definition.blocks:
         if block.mmap == "private":
             refusals.append(_private(block.id))
-        elif block.backing == "memfd":
+        elif not left_in_place(block):
             refusals.append(
                 Refused(
                     f"Memory block {block.id} is a memfd.",
@@ -180,6 +181,6 @@ def may_spawn(argv: list[str]) -> bool:
 
 
 def stays(definition: Definition) -> set[str]:
-    """Names of the RAMBlocks that a checkpoint leaves in their places: shared memory in files (qemu_ram_is_named_file())."""
-    blocks = {block.id for block in definition.blocks if block.mmap == "shared" and block.backing != "memfd"}
+    """Names of the RAMBlocks that a checkpoint leaves in their places."""
+    blocks = {block.id for block in definition.blocks if left_in_place(block)}
     return blocks | {nvdimm.id for nvdimm in definition.nvdimms}
