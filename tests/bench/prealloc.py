@@ -26,7 +26,7 @@ from support.qmp import QmpSession
 
 SIZE = 4 << 30
 # Page size in bytes, and the numbers of threads tried with it.
-TRIED = {2 << 20: (1, 2, 4), 1 << 30: (2,), 4096: (2,)}
+TRIED = {2 << 20: (1, 2, 4), 1 << 30: (1, 2, 4), 4096: (1, 2, 4)}
 _POOL = "/sys/kernel/mm/hugepages/hugepages-{}kB/nr_hugepages"
 
 
@@ -39,7 +39,7 @@ class FillPair(TypedDict):
 
 
 class Filling(TypedDict):
-    """``page_size`` and ``size`` in bytes."""
+    """``page_size`` and ``size`` in bytes; without pairs when the kernel did not give that many such pages."""
 
     page_size: int
     size: int
@@ -48,14 +48,16 @@ class Filling(TypedDict):
 
 
 def prealloc(count: int, chance: random.Random) -> list[Filling]:
-    """``count`` pairs for each page size, of which the machine must have enough pages, and number of threads."""
+    """``count`` pairs for each page size and number of threads."""
     results = []
     with tempfile.TemporaryDirectory(prefix="hostmem-fill.") as directory:
         for page_size, tried in TRIED.items():
             with _place(page_size, Path(directory)) as place:
-                if place is not None:
-                    with _qemu(Path(directory)) as qmp:
-                        results += [_pairs(qmp, place, page_size, threads, count, chance) for threads in tried]
+                if place is None:
+                    results += [Filling(page_size=page_size, size=SIZE, threads=threads, pairs=[]) for threads in tried]
+                    continue
+                with _qemu(Path(directory)) as qmp:
+                    results += [_pairs(qmp, place, page_size, threads, count, chance) for threads in tried]
     return results
 
 
