@@ -6,10 +6,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,13 +21,14 @@ from typing import Any
 import pytest
 
 from support.checkpoints import checkpoint, went_on
-from support.engine import EngineHost
+from support.engine import EngineHost, process_state, wait_until
 from support.host import USER
 from support.sound import refuses
-from support.unit_lines import run_line
+from support.unit_lines import answer, begin_line, request, run_line
 
 NAME = "beat"
 MIB = 1 << 20
+STOP = "os.kill(os.getpid(), 19)"
 
 
 def lasting(host: EngineHost, **changes: Any) -> Any:
@@ -60,6 +65,34 @@ def last_shutdown(host: EngineHost) -> dict[str, Any]:
     return found
 
 
+def stopped(host: EngineHost) -> list[int]:
+    """Processes of the runtime that have stopped themselves."""
+    return [pid for pid in host.runtimes() if process_state(pid) == "T"]
+
+
+class Listener:
+    """What systemd hears of a line."""
+
+    def __init__(self, host: EngineHost) -> None:
+        self.path = str(host.root / "notify")
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(self.path)
+        os.chmod(self.path, 0o777)
+        self._socket.setblocking(False)
+        host.later.callback(self._socket.close)
+
+    def extensions(self) -> list[float]:
+        """Seconds for which the line asked, each time."""
+        found = []
+        while True:
+            try:
+                word, _, value = self._socket.recv(4096).decode().partition("=")
+            except BlockingIOError:
+                return found
+            if word == "EXTEND_TIMEOUT_USEC":  # systemctl, which the line runs, tells how it ended
+                found.append(int(value) / 1e6)
+
+
 def test_saved(host: EngineHost) -> None:
     page = lasting(host)
     result = run_line(host, "stop", NAME)
@@ -94,3 +127,71 @@ def test_a_device_that_does_not_answer(host: EngineHost, stuck: tuple[Path, Path
     assert host.qemu_pids(NAME) == []
     assert not checkpoint(host, NAME).exists()
     freeze(below, False)
+
+
+@contextlib.contextmanager
+def impatient(host: EngineHost) -> Iterator[None]:
+    """The engine that waits for a moment only for verbs that do not get on."""
+    with (
+        host.patched("_guest/lifecycle.py", "VERB_WAIT = 60.0", "VERB_WAIT = 0.5"),
+        host.patched("_guest/save.py", "VERB_WAIT = 120.0", "VERB_WAIT = 0.5"),
+    ):
+        yield
+
+
+@pytest.mark.parametrize("kind", ["asked", "not asked", "host goes down"])
+def test_a_long_save_is_waited_for(host: EngineHost, kind: str) -> None:
+    """systemd would end the QEMU in the middle of its save if the line gave up. It asks for the time that it waits."""
+    last = kind == "host goes down"
+    page = (
+        lasting(host)
+        if last
+        else host.boot(NAME, memory={"blocks": [{"id": "ram0", "size": "64M", "backing": "memfd"}]})
+    )
+    counter = page.counter
+    page.close()
+    with impatient(host), host.at_function("_guest/save.py", "sha256_of", STOP, "before"):
+        save = host.begin("save", "--full", NAME)
+        wait_until(lambda: stopped(host), "the save has not come as far")
+        if kind == "asked":
+            request(host, "stop", NAME, timeout=0)
+        heard = Listener(host)
+        line = begin_line(host, "stop", NAME, "--save-timeout", "1", notify=heard.path)
+        time.sleep(5)
+        assert line.poll() is None
+        assert heard.extensions()
+        os.kill(stopped(host)[0], signal.SIGCONT)
+        assert answer(line)["how"] == ("saved" if last else "stopped already")
+        save.communicate()
+    host.one("restore", NAME)
+    went_on(host, NAME, counter)
+
+
+def test_a_verb_that_does_not_get_on_is_not_waited_for(host: EngineHost) -> None:
+    page = lasting(host)
+    with (
+        impatient(host),
+        host.patched("_guest/journal.py", "    SAVING: 60.0,", "    SAVING: -120.0,"),
+        host.patched("_guest/watchdog.py", "if hangs(watched):", "if False:"),
+        host.at_function("_guest/save.py", "sha256_of", STOP, "before"),
+    ):
+        save = host.begin("save", NAME)
+        wait_until(lambda: stopped(host), "the save has not come as far")
+        line = run_line(host, "stop", NAME, "--save-timeout", "1")
+        refuses(line["error"], "Another verb works")
+        os.kill(stopped(host)[0], signal.SIGCONT)
+        save.communicate()
+    host.one("restore", NAME)
+    went_on(host, NAME, page.counter)
+
+
+def test_every_wait_is_asked_for(host: EngineHost) -> None:
+    """A save asks for the time of its steps, a power-down for as long as the guest takes, however short the unit's own time is."""
+    lasting(host).close()
+    heard = Listener(host)
+    assert answer(begin_line(host, "stop", NAME, notify=heard.path))["how"] == "saved"
+    assert max(heard.extensions()) > 180  # the limits of a save, and what follows them
+    host.one("start", NAME)
+    request(host, "stop", NAME, timeout=600)
+    assert answer(begin_line(host, "stop", NAME, notify=heard.path))["how"] == "powered down"
+    assert heard.extensions()

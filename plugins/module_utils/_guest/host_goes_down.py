@@ -22,7 +22,7 @@ from .definition import Definition, parse_definition
 from .errors import HostmemError, Refused
 from .generations import living_generations
 from .lasting_checks import volatile_memory
-from .lifecycle import stop
+from .lifecycle import VERB_WAIT, stop
 from .paths import GuestPaths, guest_paths
 from .save import SaveOptions, save
 from .store import load_guest
@@ -39,6 +39,11 @@ class Limits:
     save: float
     power_down: float
 
+    @property
+    def wait(self) -> float:
+        """For another verb that does not get on: it may be bringing memory to its device, too."""
+        return VERB_WAIT + self.save
+
 
 async def stop_or_save(config: Config, name: str, limits: Limits) -> dict[str, Any]:
     """What ExecStop does when nobody asked for a stop by the runtime's own verb.
@@ -49,14 +54,14 @@ async def stop_or_save(config: Config, name: str, limits: Limits) -> dict[str, A
     kind = _kind() if load_guest(paths).definition.on_host_shutdown == "save" else ""
     living = living_generations(paths)
     if not kind or not living:
-        return await stop(config, name, limits.power_down)
+        return await stop(config, name, limits.power_down, limits.wait)
     # What a power cut leaves of the next steps.
     _record(paths, kind, "cut off while it was saved")
     try:
         definition = parse_definition(living[-1].record.get("definition"))
         await _save(config, paths, definition, limits.save)
     except Exception as error:
-        return await _power_down(config, paths, kind, limits.power_down, error)
+        return await _power_down(config, paths, kind, limits, error)
     _record(paths, kind, "saved")
     return {**await stop(config, name, 0.0), "changed": True, "how": "saved"}
 
@@ -79,7 +84,7 @@ async def _save(config: Config, paths: GuestPaths, definition: Definition, limit
     await save(config, paths.name, SaveOptions(sync_limit=limit))
 
 
-async def _power_down(config: Config, paths: GuestPaths, kind: str, timeout: float, error: Exception) -> dict[str, Any]:
+async def _power_down(config: Config, paths: GuestPaths, kind: str, limits: Limits, error: Exception) -> dict[str, Any]:
     log_record(
         f"Guest {paths.name} is powered down, not saved, as its host goes down ({kind}): {error}",
         _ERROR,
@@ -87,7 +92,7 @@ async def _power_down(config: Config, paths: GuestPaths, kind: str, timeout: flo
         event="not-saved",
     )
     _record(paths, kind, "cut off while it was powered down", error)
-    result = await stop(config, paths.name, timeout)
+    result = await stop(config, paths.name, limits.power_down, limits.wait)
     _record(paths, kind, result["how"], error)
     return result
 

@@ -47,7 +47,7 @@ async def information(config: Config, name: str) -> dict[str, Any]:
         "last_shutdown": last_shutdown(paths),
     }
     try:
-        with VerbLock(paths):
+        async with VerbLock(paths):
             living = living_generations(paths)
             if living:
                 facts.update(await _running(config, paths, guest, living[-1]))

@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from .._host.files import read_json, remove_file, write_json
+from .._host.service_manager import EXTENSION, still_at_work
 from .paths import GuestPaths
 
 SCHEMA = 1
@@ -58,7 +59,9 @@ class Journal:
 
     def write(self, step: str, **facts: Any) -> None:
         """Facts are kept with the step; ``max_pause`` in seconds."""
-        deadline = time.monotonic() + _WITHIN[step] + facts.get("max_pause", 0.0)
+        within = _WITHIN[step] + facts.get("max_pause", 0.0)
+        deadline = time.monotonic() + within
+        still_at_work(within + EXTENSION)  # in a unit; time to take the step back included
         write_json(self._path, {"schema": SCHEMA, "step": step, "pid": os.getpid(), "deadline": deadline, **facts})
 
     def read(self) -> dict[str, Any] | None:
@@ -68,6 +71,10 @@ class Journal:
         except ValueError:
             return None
         return entry if isinstance(entry, dict) else None
+
+    def has_time(self) -> bool:
+        """Whether there is an entry, and time left for its step."""
+        return time.monotonic() <= float((self.read() or {}).get("deadline", 0.0))
 
     def overdue(self, pid: int) -> bool:
         """Whether the process wrote the last entry and has made nothing of it since, for too long."""

@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 from .._host.journald import log_record
+from .._host.service_manager import still_at_work
 from .arguments import device_placeholders
 from .config import Config
 from .definition import Definition, parse_definition
@@ -54,7 +55,7 @@ async def start(config: Config, name: str, options: RestoreOptions) -> dict[str,
     """
     paths = guest_paths(config, name)
     guest = load_guest(paths)
-    with VerbLock(paths, VERB_WAIT):
+    async with VerbLock(paths, VERB_WAIT):
         living = await settled(paths)
         if living:
             return {"changed": False, "generation": living[-1].number, "pid": living[-1].alive.pid}
@@ -140,13 +141,14 @@ def _undo(paths: GuestPaths, qemu: QemuProcess, journal: Journal) -> None:
     journal.clear()
 
 
-async def stop(config: Config, name: str, timeout: float) -> dict[str, Any]:
+async def stop(config: Config, name: str, timeout: float, wait: float = VERB_WAIT) -> dict[str, Any]:
     """ACPI power-down, after ``timeout`` seconds quit, at last SIGKILL. Afterwards no QEMU carries the guest.
 
+    :param wait: seconds to wait for another verb that does not get on.
     :raises HostmemError: a QEMU could not even be killed.
     """
     paths = guest_paths(config, name)
-    with VerbLock(paths, VERB_WAIT):
+    async with VerbLock(paths, wait):
         living = await settled(paths)
         if not living:
             if not went_down(paths):  # it ended by itself
@@ -206,5 +208,6 @@ async def _gone(generation: Generation, timeout: float) -> bool:
     while time.monotonic() < deadline:
         if generation.alive.wait_gone(0):
             return True
+        still_at_work()
         await asyncio.sleep(0.05)
     return not generation.alive.alive()

@@ -49,7 +49,7 @@ async def update(config: Config, name: str, options: UpdateOptions) -> dict[str,
     :raises HostmemError: it failed; the guest runs on in the old QEMU.
     """
     paths = guest_paths(config, name)
-    with VerbLock(paths, VERB_WAIT):
+    async with VerbLock(paths, VERB_WAIT):
         living = unsettled_refused(paths) if options.check else await settled(paths)
         if not living:
             raise Refused(f"Guest {name} does not run.", cure="Start it; it then runs in the installed QEMU.")

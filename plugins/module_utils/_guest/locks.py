@@ -11,6 +11,7 @@ exclusively first. QEMU itself locks no RAM file.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -18,8 +19,12 @@ import time
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 
+from .._host.service_manager import still_at_work
 from .errors import Busy, HostmemError
+from .journal import Journal
 from .paths import GuestPaths
+
+_POLL = 0.02
 
 
 def _open(path: str) -> int:
@@ -27,9 +32,10 @@ def _open(path: str) -> int:
 
 
 class VerbLock:
-    """Exclusive right to work on a guest; a context manager.
+    """Exclusive right to work on a guest; an asynchronous context manager.
 
-    :param wait: seconds to wait for another verb to end.
+    :param wait: seconds to wait for another verb to end, from when on it has not got on: while a step of its journal has time left
+        it is waited for, however long that is. A step that has none left is ended by the watchdog of the verb.
     :raises Busy: another verb still works on the guest.
     """
 
@@ -38,22 +44,35 @@ class VerbLock:
         self._wait = wait
         self._descriptor = -1
 
-    def __enter__(self) -> VerbLock:
-        deadline = time.monotonic() + self._wait
+    async def __aenter__(self) -> VerbLock:
         self._descriptor = _open(self._paths.verb_lock)
-        while True:
-            try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return self
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    os.close(self._descriptor)
-                    raise Busy(
-                        f"Another verb works on guest {self._paths.name}.", cure="Try again when it has ended."
-                    ) from None
-                time.sleep(0.02)
+        try:
+            await self._wait_for_others()
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+        return self
 
-    def __exit__(
+    async def _wait_for_others(self) -> None:
+        journal = Journal(self._paths)
+        deadline = time.monotonic() + self._wait
+        while not self._taken():
+            now = time.monotonic()
+            if journal.has_time():
+                deadline = now + self._wait
+            if now >= deadline:
+                raise Busy(f"Another verb works on guest {self._paths.name}.", cure="Try again when it has ended.")
+            still_at_work()
+            await asyncio.sleep(_POLL)
+
+    def _taken(self) -> bool:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self._descriptor)

@@ -11,6 +11,7 @@ from typing import Any
 from .._host.files import identity
 from .._host.journald import log_record
 from .._host.processes import process, processes_with_open
+from .._host.service_manager import still_at_work
 from .._host.unfinished import remove_unfinished
 from .config import Config
 from .errors import HostmemError, Refused
@@ -30,7 +31,7 @@ VERB_WAIT = 120.0
 async def recover(config: Config, name: str) -> dict[str, Any]:
     """Finish or roll back what was interrupted; nothing to do is no error."""
     paths = guest_paths(config, name)
-    with VerbLock(paths, VERB_WAIT):
+    async with VerbLock(paths, VERB_WAIT):
         return await recover_locked(paths, living_generations(paths))
 
 
@@ -76,6 +77,7 @@ async def recover_locked(paths: GuestPaths, living: list[Generation]) -> dict[st
     entry = journal.read()
     if not _was_interrupted(paths, entry, living):
         return {"changed": False, "outcome": "nothing was interrupted"}
+    still_at_work()
     if (entry or {}).get("step") in (STARTING, COLD_STARTING, RESTORING):
         _end_unborn(paths, living)
     if concerns_checkpoint(paths, entry, living):

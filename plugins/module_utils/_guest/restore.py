@@ -70,7 +70,7 @@ async def restore(config: Config, name: str, options: RestoreOptions) -> dict[st
     :raises HostmemError: it failed; the guest is still saved, unless the message says otherwise.
     """
     paths = guest_paths(config, name)
-    with VerbLock(paths, VERB_WAIT):
+    async with VerbLock(paths, VERB_WAIT):
         living = unsettled_refused(paths) if options.check else await settled(paths)
         if living:
             return {"changed": False, "generation": living[-1].number, "pid": living[-1].alive.pid}

@@ -76,7 +76,8 @@ async def save(config: Config, name: str, options: SaveOptions) -> dict[str, Any
     :raises HostmemError: it failed; the guest runs on.
     """
     paths = guest_paths(config, name)
-    with VerbLock(paths, VERB_WAIT):
+    # Another one may be bringing memory to its device as long as this one may.
+    async with VerbLock(paths, VERB_WAIT + (options.sync_limit or 0.0)):
         living = unsettled_refused(paths) if options.check else await settled(paths)
         if not living:
             return _saved_already(paths)

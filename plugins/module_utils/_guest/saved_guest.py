@@ -108,7 +108,7 @@ async def discard(config: Config, name: str, check: bool) -> dict[str, Any]:
     found = keeps_memory(paths, definition) or bool(checkpoint_store.marks_in(paths, directories))
     if check or not found:
         return {"changed": found}
-    with VerbLock(paths, VERB_WAIT):
+    async with VerbLock(paths, VERB_WAIT):
         if await settled(paths):
             raise Refused(f"Guest {name} runs.", cause="What runs is not saved.", cure="Stop it, or leave it as it is.")
         checkpoint_store.discard_all(paths, directories)

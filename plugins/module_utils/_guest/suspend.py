@@ -15,6 +15,7 @@ import time
 from typing import Any
 
 from .._host.journald import log_record
+from .._host.service_manager import still_at_work
 from .definition import Definition
 from .errors import CommandRefused, HostmemError, Refused
 from .guest_agent import GuestAgent, connect_agent
@@ -130,6 +131,7 @@ async def wake(qmp: Qmp) -> None:
     while (status := await qmp.status()) != "running":
         if time.monotonic() >= deadline:
             raise HostmemError(f"The guest does not wake: it is {status}.", cure="Wake it: QMP system_wakeup.")
+        still_at_work()
         await asyncio.sleep(_POLL)
 
 

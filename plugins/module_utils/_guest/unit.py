@@ -64,7 +64,7 @@ def run_line(config: Config, line: str, name: str, limits: Limits) -> Result:
 def _stop(config: Config, name: str, request: dict[str, Any], limits: Limits) -> Awaitable[dict[str, Any]]:
     """Whoever asked for a stop gets one; otherwise the guest is stopped by systemctl, or because its host goes down."""
     if "timeout" in request.get("options", {}):
-        return stop(config, name, float(request["options"]["timeout"]))
+        return stop(config, name, float(request["options"]["timeout"]), limits.wait)
     return stop_or_save(config, name, limits)
 
 
