@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ import pytest
 
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.dax import is_dax_directory
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import HostmemError
-from support.modules import refused, run_module
+from support.modules import refused, run_module, without
 
 SIZE = 64 << 20
 TEXT = b"only text, no signature of anything"
@@ -111,19 +110,13 @@ def test_programs_that_are_missing_are_noticed_before_the_old_mount_goes(tmp_pat
         try:
             before = line_of(point)
             for check in (True, False):
-                done = run_without("mkfs.xfs", check, {**wanted, "fstype": "xfs", "destroy_data": loop})
+                told = {**wanted, "fstype": "xfs", "destroy_data": loop}
+                done = run_module("dax_mount", check, before=without("mkfs.xfs"), **told)
                 assert "The program mkfs.xfs is not installed" in done["msg"]
                 assert "xfsprogs" in done["error"]["cure"]
                 assert line_of(point) == before
         finally:
             run_module("dax_mount", path=str(point), state="absent")
-
-
-def run_without(program: str, check: bool, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The module in a mount namespace of its own, where the program cannot be executed."""
-    path = shutil.which(program) or ""
-    script = 'test -z "$1" || mount --bind /dev/null "$1"; shift; exec "$@"'
-    return run_module("dax_mount", check, before=["unshare", "--mount", "sh", "-c", script, "sh", path], **arguments)
 
 
 @pytest.mark.parametrize("how", ["full", "read-only", "not ours", "none"])

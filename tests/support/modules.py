@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -47,6 +48,28 @@ def run_module(
 def _text(warning: Any) -> str:
     """ansible-core 2.19 sends warnings as objects."""
     return str(warning["event"]["msg"]) if isinstance(warning, dict) else str(warning)
+
+
+def without(*names: str, also: Sequence[str] = ()) -> list[str]:
+    """What runs a program in a mount namespace of its own, where these programs cannot be executed, wherever they lie.
+
+    :param also: files that are empty there.
+    """
+    places = [
+        *os.environ["PATH"].split(os.pathsep),
+        "/usr/local/sbin",
+        "/usr/sbin",
+        "/sbin",
+        "/usr/local/bin",
+        "/usr/bin",
+        "/bin",
+    ]
+    found = {os.path.realpath(f"{place}/{name}") for name in names for place in places}
+    hidden = [path for path in [*also, *found] if os.path.exists(path)]
+    # mount(8) itself can be among them.
+    hidden.sort(key=lambda path: os.path.basename(path) == "mount")
+    lines = [f"mount --bind /dev/null {shlex.quote(path)}" for path in hidden]
+    return ["unshare", "--mount", "sh", "-c", "\n".join(["set -e", *lines, 'exec "$@"']), "sh"]
 
 
 def foretold(name: str, /, **arguments: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Sequence
 
-from .._host.programs import required, spawn
+from .._host.programs import spawn
 from .._host.service_manager import still_at_work
 from .errors import HostmemError
 
@@ -32,7 +32,7 @@ async def presync(name: str, files: Sequence[str], limit: float | None) -> None:
         return
     deadline = time.monotonic() + limit if limit is not None else float("inf")
     with os.fdopen(os.memfd_create("sync"), "w+b") as output:
-        program = spawn([required("sync"), "--", *files], output, [])
+        program = spawn(["sync", "--", *files], output, [])
         try:
             while program.poll() is None:
                 if time.monotonic() >= deadline:

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from .errors import HostmemError
 from .files import remove_file, write_text
 from .own_files import HEADER, read_own
-from .programs import find_program, required, run
+from .packages import boot_means_of, distribution_family, install
+from .programs import find_program, run
 
 _GRUB_DIRECTORY = "/etc/default/grub.d"
 _GRUB_CONFIGURATION = "/boot/grub/grub.cfg"
@@ -57,6 +58,17 @@ def find_means(name: str, root: str = "") -> BootMeans | None:
     if find_program("kernel-install") and os.path.isfile(root + _KERNEL_COMMAND_LINE):
         return BootMeans("kernel-install", f"{root}{_RECORDS}/{name}.words")
     return None
+
+
+def how_to_have_means() -> str:
+    """What to do where there is none, by the family of distributions."""
+    program = boot_means_of(distribution_family())
+    steps = [] if find_program(program) else [install(program)]
+    if program == "kernel-install":
+        steps.append(f"Write the kernel's command line into {_KERNEL_COMMAND_LINE}.")
+    elif program == "update-grub":
+        steps.append("Let GRUB have /etc/default/grub.")
+    return " ".join(steps)
 
 
 def our_groups(means: BootMeans) -> list[str]:
@@ -96,7 +108,7 @@ def _write(means: BootMeans, groups: Sequence[str]) -> None:
 
 
 def _grub(means: BootMeans, _before: Sequence[str], after: Sequence[str]) -> None:
-    _carry_out([required("update-grub")])
+    _carry_out(["update-grub"])
     root = means.file[: -len(f"{_GRUB_DIRECTORY}/{os.path.basename(means.file)}")]
     with open(root + _GRUB_CONFIGURATION, encoding="utf-8", errors="surrogateescape") as file:
         entries = file.read()
@@ -122,7 +134,7 @@ def _later(means: BootMeans) -> list[str]:
 
 
 def _grubby(_means: BootMeans, before: Sequence[str], after: Sequence[str]) -> None:
-    words = [required("grubby"), "--update-kernel=ALL"]
+    words = ["grubby", "--update-kernel=ALL"]
     words += [f"--remove-args={' '.join(before)}"] if before else []
     words += [f"--args={' '.join(after)}"] if after else []
     _carry_out(words)
@@ -130,7 +142,7 @@ def _grubby(_means: BootMeans, before: Sequence[str], after: Sequence[str]) -> N
 
 def grubby_words() -> str:
     """The arguments of all kernels that grubby knows, for whoever must not come into their way."""
-    done = _carry_out([required("grubby"), "--info=ALL"])
+    done = _carry_out(["grubby", "--info=ALL"])
     return "\n".join(line.partition("=")[2].strip('"') for line in done.split("\n") if line.startswith("args="))
 
 
@@ -142,7 +154,7 @@ def _kernel_install(means: BootMeans, before: Sequence[str], after: Sequence[str
     try:
         for image in sorted(glob.glob("/lib/modules/*/vmlinuz") or glob.glob("/boot/vmlinuz-*")):
             version = image.split("/")[3] if image.startswith("/lib/") else image[len("/boot/vmlinuz-") :]
-            _carry_out([required("kernel-install"), "add", version, image])
+            _carry_out(["kernel-install", "add", version, image])
     except HostmemError:
         write_text(path, old, 0o644)
         raise

@@ -54,7 +54,7 @@ def signatures(device: str) -> list[Signature]:
 
     :raises HostmemError: wipefs is missing, or cannot read the device.
     """
-    done = run([required("wipefs"), "--no-act", "--json", device])
+    done = run(["wipefs", "--no-act", "--json", device])
     if done.returncode:
         raise HostmemError(f"What is on {device} cannot be found out.", cause=done.stderr.strip())
     return parse_signatures(done.stdout)
@@ -129,7 +129,7 @@ def make_file_system(device: str, kind: str, new_uuid: str, reflink: bool = Fals
     """
     program = required(f"mkfs.{kind}")
     # What another format left at the end of the device, such as a second partition table, would be seen beside the file system.
-    done = run([required("wipefs"), "--all", "--force", device])
+    done = run(["wipefs", "--all", "--force", device])
     if done.returncode:
         raise HostmemError(f"What is on {device} cannot be erased.", cause=done.stderr.strip())
     text = ""
@@ -160,7 +160,6 @@ def wait_for_udev(path: str) -> bool:
     """Let udev see a new file system, and wait up to 20 s for a name that it makes of it; True when it is there."""
     if os.path.exists(path):
         return True
-    udevadm = required("udevadm")
-    run([udevadm, "trigger", "--action=change", "--subsystem-match=block"])
-    run([udevadm, "settle", "--timeout=20", f"--exit-if-exists={path}"])
+    run(["udevadm", "trigger", "--action=change", "--subsystem-match=block"])
+    run(["udevadm", "settle", "--timeout=20", f"--exit-if-exists={path}"])
     return os.path.exists(path)

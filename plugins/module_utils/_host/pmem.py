@@ -14,7 +14,7 @@ from typing import Any
 
 from .errors import HostmemError
 from .kernel_log import KernelLog
-from .programs import required, run
+from .programs import run
 from .sysfs import number_in, text_in
 
 DEVICES = "/sys/bus/nd/devices"
@@ -166,8 +166,8 @@ def create_namespace(region: str, mode: str, align: int, map_: str, size: int | 
 
     :raises HostmemError: ndctl or the kernel refused, with both texts.
     """
-    words = ["create-namespace", f"--region={region}", *_wanted(mode, align, map_, size, name)]
-    _change(words, f"ndctl could not make a {mode} namespace in {region}.", region)
+    arguments = ["create-namespace", f"--region={region}", *_wanted(mode, align, map_, size, name)]
+    _change(arguments, f"ndctl could not make a {mode} namespace in {region}.", region)
 
 
 def rebuild_namespace(dev: str, mode: str, align: int, map_: str, size: int | None, name: str) -> None:
@@ -175,16 +175,16 @@ def rebuild_namespace(dev: str, mode: str, align: int, map_: str, size: int | No
 
     :raises HostmemError: ndctl or the kernel refused, with both texts.
     """
-    words = ["create-namespace", f"--reconfig={dev}", "--force", *_wanted(mode, align, map_, size, name)]
-    _change(words, f"ndctl could not make {dev} anew as {mode}.", dev)
+    arguments = ["create-namespace", f"--reconfig={dev}", "--force", *_wanted(mode, align, map_, size, name)]
+    _change(arguments, f"ndctl could not make {dev} anew as {mode}.", dev)
 
 
 def _wanted(mode: str, align: int, map_: str, size: int | None, name: str) -> list[str]:
     # Without --align ndctl keeps that of the namespace before, also one that rules out mappings of 2 MiB.
-    words = [f"--mode={mode}", f"--align={align}", f"--map={map_}"]
+    arguments = [f"--mode={mode}", f"--align={align}", f"--map={map_}"]
     if size is not None:
-        words.append(f"--size={size}")
-    return [*words, f"--name={name}"] if name else words
+        arguments.append(f"--size={size}")
+    return [*arguments, f"--name={name}"] if name else arguments
 
 
 def destroy_namespace(dev: str) -> None:
@@ -226,7 +226,7 @@ def initialise_labels(region: str, dimms: Sequence[str]) -> None:
 
 def _change(words: Sequence[str], problem: str, *logged: str) -> None:
     with KernelLog() as log:
-        done = run([required("ndctl"), *words])
+        done = run(["ndctl", *words])
         lines = log.lines("nd_", "pmem", "dax", *logged) if done.returncode else []
     if done.returncode:
         raise HostmemError(problem, cause=_said(done.stderr, lines))
@@ -238,7 +238,7 @@ def _said(text: str, lines: Sequence[str]) -> str:
 
 
 def _ndctl(*words: str) -> str:
-    done = run([required("ndctl"), *words])
+    done = run(["ndctl", *words])
     if done.returncode:
         raise HostmemError(f"ndctl {' '.join(words)} failed.", cause=_said(done.stderr, []))
     return done.stdout

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Barrier
 
-from .errors import HostmemError
+from .libraries import load_library
 
 _POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, Linux >= 5.14 (linux/mman.h); faults every page in, and changes no content
 _POLICIES = {"preferred": 1, "bind": 2, "interleave": 3}  # linux/mempolicy.h
@@ -75,14 +75,7 @@ def _bind(address: int, size: int, policy: str, nodes: Sequence[int]) -> None:
     mask = (ctypes.c_ulong * words)()
     for node in nodes:
         mask[node // _LONG_BITS] |= 1 << (node % _LONG_BITS)
-    try:
-        libnuma = ctypes.CDLL("libnuma.so.1", use_errno=True)
-    except OSError as error:
-        raise HostmemError(
-            "The library libnuma.so.1 is missing.",
-            cause=str(error),
-            cure="Install the package libnuma1 (numactl-libs).",
-        ) from error
+    libnuma = load_library("libnuma.so.1")
     libnuma.mbind.restype = ctypes.c_long
     # The kernel takes one bit less than it is told (get_nodes(), mm/mempolicy.c).
     if libnuma.mbind(

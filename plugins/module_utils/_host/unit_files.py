@@ -40,11 +40,13 @@ def require_systemd(purpose: str, cure: str) -> None:
 
     :param purpose: what it is for, as the beginning of the message.
     :raises Refused: this host was not booted by systemd.
+    :raises HostmemError: systemctl is not installed; with the package that has it.
     """
     if not systemd_runs():
         raise Refused(
             f"{purpose} needs systemd, which does not run on this host.", "There is no /run/systemd/system.", cure
         )
+    required("systemctl")
 
 
 def systemd_escape_path(path: str) -> str:
@@ -156,7 +158,7 @@ def daemon_reload() -> None:
 
 
 def _systemctl(*words: str, fails: bool = False) -> str:
-    done = run([required("systemctl"), *words])
+    done = run(["systemctl", *words])
     if done.returncode and not fails:
         raise HostmemError(f"systemctl {' '.join(words)} failed.", cause=done.stderr.strip())
     return done.stdout

@@ -218,4 +218,6 @@ def plan_unmount(point: str) -> Plan:
         waiting=no_waiting(unit),
     )
     _check_unused(plan, "cannot be unmounted")
+    if plan.detach:
+        required("umount")  # before the unit goes
     return plan

@@ -16,8 +16,9 @@ from typing import Any
 
 from .._host.errors import Refused
 from .._host.hugepages import NodePool, Pool
+from .._host.packages import distribution_family, package_of
 from .._host.pmem import Namespace, Region
-from .._host.programs import distribution_family, find_program, package_of
+from .._host.programs import find_program
 from .pool_persistence import PersistentPools, configured_in
 from .seen_pools import ForeseenPool, SeenPools
 

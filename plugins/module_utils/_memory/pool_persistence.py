@@ -13,7 +13,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .._guest.sizes import format_size
-from .._host.boot_parameters import BootMeans, check_words, find_means, grubby_words, our_groups, set_groups
+from .._host.boot_parameters import (
+    BootMeans,
+    check_words,
+    find_means,
+    grubby_words,
+    how_to_have_means,
+    our_groups,
+    set_groups,
+)
 from .._host.errors import Refused
 from .._host.files import remove_file, write_text
 from .._host.hugepages import gigantic, node_directory, pool_directory
@@ -196,7 +204,7 @@ def _check_boot(plan: PersistencePlan, page_size: int, nodes: Sequence[int]) -> 
         raise Refused(
             f"Huge pages of {format_size(page_size)} cannot be asked for at boot.",
             cause="None of update-grub, grubby and /etc/kernel/cmdline (kernel-install) is on this host to keep boot parameters.",
-            cure=f"Put {words} on the kernel's command line by your own means{_by_pbl(words)}, or set persist to none.",
+            cure=f"{how_to_have_means()} Or put {words} on the kernel's command line by your own means{_by_pbl(words)}, or set persist to none.",
         )
     if plan.means and plan.means.kind == "grubby":
         _check_grubby(plan, words)
