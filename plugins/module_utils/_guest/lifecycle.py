@@ -31,6 +31,7 @@ from .generations import (
 )
 from .inventory import inventory
 from .journal import COLD_STARTING, COLD_VERIFIED, Journal
+from .layout import layout
 from .locks import VerbLock, lock_for_cold_start
 from .nics import GuestTaps
 from .paths import GuestPaths, guest_paths
@@ -71,6 +72,7 @@ async def _cold_start(config: Config, paths: GuestPaths, guest: StoredGuest) -> 
     binary = probe(guest.definition.qemu, f"{config.run}/.probe")
     _check_machine(guest, binary.machines, binary.version_text)
     on_host = resolved(guest.definition)
+    _check_memory(on_host)
     number = next_number(paths)
     for old in generation_numbers(paths):
         forget_generation(paths, old)
@@ -133,6 +135,17 @@ def _check_machine(guest: StoredGuest, machines: list[str], version: str) -> Non
             f"QEMU {version} at {guest.definition.qemu} has no machine type {guest.definition.machine}.",
             cure=f"Choose one of: {', '.join(item for item in machines if item.startswith(guest.definition.machine.rpartition('-')[0]))}.",
         )
+
+
+def _check_memory(definition: Definition) -> None:
+    """With systemd a start is prepared by a program before this one, and QEMU would make a file that is missing by itself."""
+    for placed in layout(definition):
+        if placed.path and not os.path.exists(placed.path):
+            raise HostmemError(
+                f"{placed.path}, memory of guest {definition.name}, is not there.",
+                cause="It was dropped after this start had been prepared, as when a saved guest is discarded meanwhile.",
+                cure=f"Start the guest again: hostmem start {definition.name}",
+            )
 
 
 def _undo(paths: GuestPaths, qemu: QemuProcess, journal: Journal) -> None:

@@ -83,7 +83,8 @@ def resource_locks(run_directories: Iterable[str]) -> Iterator[None]:
     """Exclusive right to make or remove what guests need, for the root part of a start or stop and all it waits for.
 
     Without it, a second start would find files that the first one's QEMU just maps. Waits for as long as another start or
-    stop takes; guests that have no run directory have nothing to protect. Held on the directories themselves.
+    stop takes; guests that have no run directory have nothing to protect. Held on the directories themselves. With systemd what
+    prepares a start and what starts are two programs that take it one after the other: the second looks whether all is still there.
     """
     with contextlib.ExitStack() as held:
         for path in sorted(set(run_directories)):

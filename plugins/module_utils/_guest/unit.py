@@ -22,12 +22,13 @@ from .generations import qemu_processes
 from .host_goes_down import Limits, stop_or_save
 from .lifecycle import start, stop
 from .live_update import UpdateOptions, update
+from .locks import resource_locks
 from .managed import last_failed, leave_result, take_request
 from .paths import guest_paths
 from .recovery import recover
 from .restore import RestoreOptions
 from .settle import settle
-from .verbs import Result, ensure_guest_taps, failure, hangs, prepare_guest, release_guest
+from .verbs import Result, ensure_guest_taps, failure, hangs, prepare_alone, release_guest
 from .watchdog import Watchdog
 
 LINES = ("prepare", "taps", "start", "update", "recover", "settle", "stop", "release")
@@ -56,7 +57,8 @@ def run_line(config: Config, line: str, name: str, limits: Limits) -> Result:
         "update": lambda: update(config, name, options),
         "stop": lambda: _stop(config, name, request, limits),
     }
-    result = _watched(config, name, lambda: _awaited(name, works[line]()))
+    with resource_locks([guest_paths(config, name).run] if line == "start" else []):
+        result = _watched(config, name, lambda: _awaited(name, works[line]()))
     leave_result(config, name, request, result)
     return result
 
@@ -77,7 +79,7 @@ def _plain(name: str, work: Any) -> Result:
 
 def _prepare(config: Config, name: str) -> Result:
     """A failure ends the unit's start here: it is the answer for whoever asked."""
-    result = _plain(name, lambda: prepare_guest(config, name))
+    result = _plain(name, lambda: prepare_alone(config, name))
     if not result["ok"] and os.path.isdir(guest_paths(config, name).run):
         # The directory is the unprivileged user's: root writes nothing in it.
         run_as(config.user, lambda: _answer_request(config, name, result))

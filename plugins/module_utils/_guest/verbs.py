@@ -175,6 +175,13 @@ def prepare_guest(config: Config, name: str) -> Result:
     return {"changed": False}
 
 
+def prepare_alone(config: Config, name: str) -> Result:
+    """The same in a unit, where nobody holds the locks for it and for what starts the guest next."""
+    _known(config, name)
+    with resource_locks([guest_paths(config, name).run]):
+        return prepare_guest(config, name)
+
+
 def ensure_guest_taps(config: Config, name: str) -> Result:
     """As root, before a live update: the taps of a guest that runs, in case somebody removed one."""
     paths = guest_paths(config, name)

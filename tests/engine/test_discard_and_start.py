@@ -1,0 +1,82 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A saved guest is given up while systemd starts its unit, whose lines are programs of their own: no guest runs in memory that nobody prepared."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from support.checkpoints import save
+from support.engine import EngineHost, process_state, wait_until
+from support.sound import assert_alive, refuses
+from support.unit_lines import answer, begin_line, run_line
+
+NAME = "beat"
+STOP = "os.kill(os.getpid(), 19)"
+
+
+def saved_guest(host: EngineHost) -> None:
+    host.boot(NAME).close()
+    save(host, NAME)
+
+
+def stopped(host: EngineHost) -> list[int]:
+    """Processes of the runtime that have stopped themselves."""
+    return [pid for pid in host.runtimes() if process_state(pid) == "T"]
+
+
+def test_prepared_while_memory_is_dropped(host: EngineHost) -> None:
+    """The line that prepares waits until the discard has dropped what it drops, and then makes it anew."""
+    saved_guest(host)
+    with host.at_function("_guest/verbs.py", "release_guest", STOP, "before"):
+        discard = host.begin("discard", NAME)
+        wait_until(lambda: stopped(host), "the discard has not come as far")
+        prepare = begin_line(host, "prepare", NAME)
+        wait_until(lambda: prepare.poll() is not None or waits(prepare.pid), "the line neither waits nor ends")
+        assert prepare.poll() is None, "it has prepared what is about to be dropped"
+        os.kill(stopped(host)[0], signal.SIGCONT)
+        discard.communicate()
+        assert answer(prepare)["ok"]
+    made = host.ram_file(NAME).stat().st_ino
+    assert run_line(host, "start", NAME)["how"] == "started"
+    assert host.ram_file(NAME).stat().st_ino == made
+    page = host.page(NAME)
+    wait_until(lambda: page.ready, "the guest did not start")
+    assert_alive(page)
+
+
+def waits(pid: int) -> bool:
+    """For a lock of flock(2), by the kernel's list."""
+    with open("/proc/locks", encoding="ascii") as locks:
+        return any(words[1:3] == ["->", "FLOCK"] and int(words[5]) == pid for words in map(str.split, locks))
+
+
+def test_discarded_after_it_was_prepared(host: EngineHost) -> None:
+    """What was prepared is gone by then: QEMU would make files of its own, without anything that was checked."""
+    saved_guest(host)
+    assert run_line(host, "prepare", NAME)["ok"]
+    assert host.one("discard", NAME)["changed"]
+    refuses(run_line(host, "start", NAME)["error"], "is not there", "discarded", f"hostmem start {NAME}")
+    assert host.qemu_pids(NAME) == []
+    assert not host.ram_file(NAME).exists()
+    assert run_line(host, "prepare", NAME)["ok"]
+    assert run_line(host, "start", NAME)["how"] == "started"
+
+
+def test_started_while_memory_is_dropped(host: EngineHost) -> None:
+    """The start does not find memory that is about to go."""
+    saved_guest(host)
+    assert run_line(host, "prepare", NAME)["ok"]
+    with host.at_function("_guest/verbs.py", "release_guest", STOP, "before"):
+        discard = host.begin("discard", NAME)
+        wait_until(lambda: stopped(host), "the discard has not come as far")
+        start = begin_line(host, "start", NAME)
+        wait_until(lambda: start.poll() is not None or waits(start.pid), "the line neither waits nor ends")
+        assert start.poll() is None, "it has started in memory that is about to be dropped"
+        os.kill(stopped(host)[0], signal.SIGCONT)
+        discard.communicate()
+        refuses(answer(start)["error"], "is not there", f"hostmem start {NAME}")
+    assert host.qemu_pids(NAME) == []
