@@ -15,7 +15,8 @@ description:
   - What the kernel shows of a mount is compared with what is wanted, in its own units. It rounds limits down to whole pages, and turns
     percentages into bytes when the mount is made.
   - The kernel ignores new limits and another page size in a remount, without an error. The mount is therefore made anew when nobody uses it, and
-    that is refused, with the users named, when somebody does. Owner and mode are changed at any time.
+    that is refused, with the users named, when somebody does. Owner and mode are changed at any time, and a mount that is read-only is made
+    writable, which is what a remount can do.
   - Nothing but hugetlbfs is ever mounted or unmounted.
 author:
   - hostmem.qemu authors (@hostmem)
@@ -71,7 +72,7 @@ options:
     description:
       - Whether the mount comes back at each boot, by a systemd mount unit of this module. C(/etc/fstab) is never changed.
       - Where C(/etc/fstab) or another unit configures the same mount already, no unit is made. Where they configure another one at
-        that place, this is refused with file and line.
+        that place, this is refused with file and line. A line with C(ro), with C(noauto) or with words that nobody knows is another one.
       - With V(false) a unit that an earlier run made is removed.
     type: bool
     default: true
@@ -223,7 +224,7 @@ diff:
   type: dict
   contains:
     before:
-      description: What there was.
+      description: What there was; C(ro) is among the options of a mount that is read-only.
       returned: always
       type: dict
       sample: {"/srv/huge-2M": {"state": "absent"}}
@@ -271,6 +272,7 @@ from ansible_collections.hostmem.qemu.plugins.module_utils._failures import fail
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.sizes import parse_size
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import Refused
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.mount_configuration import normal
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.arguments import wrong_argument
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.foreseen import Foreseen, foreseen_in
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.hugetlbfs_mounts import (
     MountPlan,
@@ -306,9 +308,11 @@ def octal(text: str) -> int:
     try:
         value = int(text, 8)
     except ValueError as error:
-        raise Refused(f"mode: {text!r} is not octal, such as 0755.") from error
+        raise wrong_argument("mode", f"{text!r} is not octal") from error
     if not 0 <= value <= 0o1777:
-        raise Refused(f"mode: {text} is more than 1777, which is all that hugetlbfs takes.")
+        raise wrong_argument(
+            "mode", f"{text} is {'below 0' if value < 0 else 'more than 1777'}, which hugetlbfs does not take"
+        )
     return value
 
 
@@ -320,9 +324,9 @@ def wanted(params: dict[str, Any], foreseen: Foreseen) -> WantedOptions:
     try:
         page_size = parse_size(params["page_size"])
     except ValueError as error:
-        raise Refused(f"page_size: {error}.") from error
+        raise wrong_argument("page_size", str(error)) from error
     if params["nr_inodes"] is not None and params["nr_inodes"] < 1:
-        raise Refused("nr_inodes is below 1: the root directory is one.")
+        raise wrong_argument("nr_inodes", f"{params['nr_inodes']} is below 1")
     return WantedOptions(
         page_size=page_size,
         size=parse_limit("size", params["size"]),

@@ -127,6 +127,32 @@ def test_owner_and_mode_are_changed_in_place(mounting: Mounting) -> None:
     assert mounting.line() == before
 
 
+def test_a_read_only_mount_becomes_writable_in_place(mounting: Mounting) -> None:
+    """Read-only is the one option that a remount changes: also under a user, and what else the mount has stays."""
+    mounting.pool.add(1)
+    mounting(size="64M")
+    path = str(mounting.path)
+    file = mounting.path / "file"
+    fill(file, 1)
+    for remount in ("remount,ro", "remount,bind,ro", "remount,ro,nosuid,nodev"):
+        subprocess.run(["mount", "-o", remount, path], check=True)
+        with pytest.raises(OSError, match="Read-only file system"):
+            file.touch()
+        number = mounting.line().split()[0]
+        with file.open("rb"):
+            made = mounting(size="64M")
+        assert made["changed"]
+        assert made["diff"]["before"][path]["options"] == ["ro", "pagesize=2M", "size=67108864"]
+        assert made["diff"]["after"][path]["options"] == ["pagesize=2M", "size=67108864"]
+        assert mounting.line().split()[0] == number
+        file.touch()
+    assert {"rw", "nosuid", "nodev"} <= set(mounting.line().split()[5].split(","))
+    subprocess.run(["mount", "-o", "remount,ro", path], check=True)
+    assert mounting(size="66M", discard_files=True)["changed"]
+    file.touch()
+    mounting(state="absent", discard_files=True)
+
+
 # --- in use
 
 
@@ -261,7 +287,7 @@ def test_no_pages_left(mounting: Mounting) -> None:
         ({"gid": "nobody-of-that-name"}, "There is no group nobody-of-that-name"),
         ({"mode": "rwx"}, "mode: 'rwx' is not octal"),
         ({"mode": "2770"}, "mode: 2770 is more than 1777"),
-        ({"nr_inodes": 0}, "nr_inodes is below 1"),
+        ({"nr_inodes": 0}, "nr_inodes: 0 is below 1"),
     ],
 )
 def test_what_is_wrong_is_refused(mounting: Mounting, arguments: dict[str, Any], text: str) -> None:
@@ -323,6 +349,15 @@ def test_fstab_is_heeded_and_never_changed(mounting: Mounting) -> None:
         assert f"{FSTAB}:{number}" in mounting.refused(state="absent")
         subprocess.run(["mount", str(mounting.path)], check=True)
     mounting(state="absent")
+
+
+@pytest.mark.parametrize("words", ["ro,noexec", "noauto", "noauto,x-systemd.automount", "unheard"])
+def test_what_fstab_says_more_is_not_passed_over(mounting: Mounting, words: str) -> None:
+    """Such a line gives no mount at boot, or none that can be written: it is not what was asked for."""
+    with fstab_with(f"none {mounting.path} hugetlbfs {words},pagesize=2M 0 0") as number:
+        text = mounting.refused(persistent=True)
+        assert f"{FSTAB}:{number} already mounts none there as hugetlbfs with {words},pagesize=2M" in text
+    assert not mounting.path.exists()
 
 
 def test_units_of_others_are_heeded_and_never_changed(mounting: Mounting) -> None:

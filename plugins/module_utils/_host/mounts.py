@@ -10,8 +10,8 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .errors import HostmemError
 from .kernel_log import KernelLog
+from .program_failures import program_failed
 from .programs import required, run
 
 _MOUNTINFO = "/proc/self/mountinfo"
@@ -33,6 +33,11 @@ class Mount:
     device: int
     id: int
     parent: int
+
+    @property
+    def read_only(self) -> bool:
+        """Nothing can be written by way of this mount: it says so itself, or the file system in it does for all its mounts."""
+        return "ro" in self.options or "ro" in self.super_options
 
 
 def mounts(path: str = _MOUNTINFO) -> list[Mount]:
@@ -119,6 +124,19 @@ def attach(source: str, point: str, kind: str, options: Sequence[str] = ()) -> N
     )
 
 
+def make_writable(mount: Mount) -> None:
+    """Remount a mount and the file system in it with ``rw``; its other options stay, and users of it are not disturbed.
+
+    :raises HostmemError: with mount's own text.
+    """
+    kept = [
+        option for option in mount.options if option not in ("ro", "rw")
+    ]  # a remount would drop those that are not said again
+    # With source and directory, mount(8) adds nothing from fstab.
+    words = [required("mount"), "-t", mount.type, "-o", ",".join(["remount", "rw", *kept])]
+    _run([*words, "--", mount.source, mount.point], f"{mount.point} cannot be made writable.", (mount.type,))
+
+
 def detach(point: str) -> None:
     """Unmount the topmost mount at ``point``.
 
@@ -132,9 +150,6 @@ def _run(words: Sequence[str], problem: str, logged: Sequence[str]) -> None:
         done = run(words)
         if not done.returncode:
             return
-        said = "; ".join(" ".join(line.split()) for line in done.stderr.split("\n") if line and "dmesg(1)" not in line)
-        lines = log.lines(*logged)[-4:]
-    raise HostmemError(
-        problem,
-        cause=(said or f"Status {done.returncode}.") + (f" The kernel's log: {'; '.join(lines)}" if lines else ""),
-    )
+        said = "\n".join(line for line in done.stderr.split("\n") if "dmesg(1)" not in line)
+        lines = log.lines(*logged)
+    raise program_failed(problem, os.path.basename(words[0]), said, lines)

@@ -5,7 +5,7 @@
 """Mounts of hugetlbfs as they are wanted, now and at each boot.
 
 A remount takes size, min_size, nr_inodes and pagesize without an error and ignores them: they are changed by a fresh mount, and only when nobody
-uses the present one. Files die with the mount that they are in.
+uses the present one. Files die with the mount that they are in. What a remount does change is a mount that is read-only, which ours never are.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .._host.hugepages import default_page_size, pool
 from .._host.hugetlbfs_files import HugeFile, describe_files, holding_files, huge_files
 from .._host.mount_configuration import ConfiguredMount
 from .._host.mount_users import users_of
-from .._host.mounts import Mount, attach, detach, mount_at
+from .._host.mounts import Mount, attach, detach, make_writable, mount_at
 from .._host.numa import memory_nodes
 from .._host.programs import required
 from .hugetlbfs_options import LiveOptions, WantedOptions, live_options, wanted_options
@@ -76,6 +76,16 @@ class MountPlan:
         return self.before is not None and self.before != self.after
 
     @property
+    def read_only(self) -> bool:
+        """Nobody can write to the present mount."""
+        return self.present is not None and self.present.read_only
+
+    @property
+    def remounted(self) -> bool:
+        """The present mount stays, and becomes writable."""
+        return self.wanted is not None and self.read_only and not self.fresh
+
+    @property
     def wanted_root(self) -> Root | None:
         return Root(self.wanted.uid, self.wanted.gid, self.wanted.mode) if self.wanted else None
 
@@ -88,12 +98,13 @@ class MountPlan:
     @property
     def changed(self) -> bool:
         unit = self.unit is not None and self.unit.changed
-        return self.before != self.after or self.root != self.wanted_root or unit or self.directory_goes
+        mount = self.before != self.after or self.remounted or self.root != self.wanted_root
+        return mount or unit or self.directory_goes
 
     def diff(self) -> dict[str, dict[str, Any]]:
         """Before and after by path, for --diff."""
         sides = {
-            "before": {self.point: _side(self.before, self.root, self.directory)},
+            "before": {self.point: _side(self.before, self.root, self.directory, self.read_only)},
             "after": {self.point: _side(self.after, self.wanted_root, self.directory and not self.directory_goes)},
         }
         if self.unit is not None:
@@ -102,10 +113,11 @@ class MountPlan:
         return sides
 
 
-def _side(options: LiveOptions | None, root: Root | None, directory: bool) -> dict[str, Any]:
+def _side(options: LiveOptions | None, root: Root | None, directory: bool, read_only: bool = False) -> dict[str, Any]:
     if options is None or root is None:
         return {"state": "directory" if directory else "absent"}
-    return {"state": "mounted", "options": options.words(), **root.as_dict()}
+    words = ["ro", *options.words()] if read_only else options.words()
+    return {"state": "mounted", "options": words, **root.as_dict()}
 
 
 def plan_mount(point: str, wanted: WantedOptions, persistent: bool, discard: bool, seen: SeenPools) -> MountPlan:
@@ -139,6 +151,7 @@ def plan_unmount(point: str, discard: bool) -> MountPlan:
     plan = _plan(point, None, None, plan_absence(point))
     if plan.detached:
         _check_unused(plan, "cannot be unmounted", "", discard)
+        required("umount")  # before the unit goes
     return plan
 
 
@@ -291,6 +304,9 @@ def apply_mount(plan: MountPlan) -> None:
         except HostmemError:
             _bring_back(plan)
             raise
+    if plan.remounted and plan.present is not None:
+        make_writable(plan.present)
+        _verify(plan)
     if plan.fresh or plan.root != plan.wanted_root:
         descriptor = open_directory(plan.point)
         try:
@@ -308,8 +324,22 @@ def _bring_back(plan: MountPlan) -> None:
             detach(plan.point)
         if plan.before is not None and plan.root is not None:
             root = plan.root
-            options = [*plan.before.words(), f"uid={root.uid}", f"gid={root.gid}", f"mode={root.mode:04o}"]
+            options = [
+                *_flags(plan.present),
+                *plan.before.words(),
+                f"uid={root.uid}",
+                f"gid={root.gid}",
+                f"mode={root.mode:04o}",
+            ]
             attach(plan.present.source if plan.present else SOURCE, plan.point, "hugetlbfs", options)
+
+
+def _flags(mount: Mount | None) -> tuple[str, ...]:
+    """Options of the mount itself, such as nosuid; ``ro`` may be the file system's alone."""
+    if mount is None:
+        return ()
+    flags = [option for option in mount.options if option not in ("ro", "rw")]
+    return (*flags, "ro") if mount.read_only else tuple(flags)
 
 
 def _verify(plan: MountPlan) -> None:
@@ -322,6 +352,13 @@ def _verify(plan: MountPlan) -> None:
             f"The kernel did not make of {plan.point} what was asked for.",
             cause=f"It shows {' '.join(found.words()) if found else 'no mount'}"
             f" instead of {' '.join(plan.after.words()) if plan.after else ''}.",
+            cure="Ask for what it shows, or for whole pages of the pool as it is now; see the kernel's log (dmesg).",
+        )
+    if mounted is not None and mounted.read_only:
+        raise HostmemError(
+            f"{plan.point} is still read-only.",
+            cause="The kernel did not make of it what was asked for.",
+            cure="Unmount it when nobody uses it, and run this again; see the kernel's log (dmesg).",
         )
 
 

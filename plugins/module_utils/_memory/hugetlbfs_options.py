@@ -16,9 +16,20 @@ from dataclasses import dataclass
 
 from .._guest.sizes import format_size, parse_size
 from .._host.errors import Refused
+from .arguments import wrong_argument
 
 _PERCENT = re.compile(r"([0-9]{1,3})\s*%")
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+# What others may say besides the options of WantedOptions: files can be mapped and written all the same, and the mount comes at each boot.
+# Not among them: ro, noauto, and whatever is unknown.
+_HARMLESS = frozenset(
+    {"defaults", "auto", "nofail", "_netdev", "nouser", "silent", "loud"}
+    | {"rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "async"}
+    | {"atime", "noatime", "diratime", "nodiratime", "relatime", "norelatime", "strictatime", "nostrictatime"}
+    | {"symfollow", "nosymfollow"}
+)
+_TAKEN = frozenset({"pagesize", "size", "min_size", "nr_inodes", "uid", "gid", "mode"})
 
 
 @dataclass(frozen=True)
@@ -53,13 +64,16 @@ def parse_limit(name: str, text: str | None) -> Limit | None:
         if not 0 < int(match.group(1)) <= 100:
             raise ValueError(f"{text!r} is not between 1% and 100%")
     except ValueError as error:
-        raise Refused(f"{name}: {error}.") from error
+        raise wrong_argument(name, str(error), "limit") from error
     return Limit(percent=int(match.group(1)))
 
 
 @dataclass(frozen=True)
 class LiveOptions:
-    """What the kernel shows of a mount: sizes in bytes, None for unlimited. These can only be changed by a fresh mount."""
+    """What the kernel shows of a mount: sizes in bytes, None for unlimited. These can only be changed by a fresh mount.
+
+    ``ro`` is not among them: it is the one option that a remount changes.
+    """
 
     page_size: int
     size: int | None
@@ -137,10 +151,12 @@ class WantedOptions:
 
 
 def wanted_options(words: Sequence[str], default_page_size: int) -> WantedOptions | None:
-    """What a line of fstab or a unit asks for; None when it is more than is understood here.
+    """What a line of fstab or a unit asks for; None when it is more than is understood here, or does not give files to write at each boot.
 
     :param default_page_size: bytes; used without ``pagesize``.
     """
+    if not all(_understood(word) for word in words):
+        return None
     values = dict(word.partition("=")[::2] for word in words)
     try:
         return WantedOptions(
@@ -154,3 +170,10 @@ def wanted_options(words: Sequence[str], default_page_size: int) -> WantedOption
         )
     except (ValueError, Refused):
         return None
+
+
+def _understood(word: str) -> bool:
+    """x-* are for programs in user space (fstab(5)); the one that mounts only when somebody comes is no mount at boot."""
+    if word.startswith("x-"):
+        return word != "x-systemd.automount"
+    return word in _HARMLESS or word.partition("=")[0] in _TAKEN

@@ -25,9 +25,6 @@ from .._host.unit_files import (
     write_unit,
 )
 
-# Options for those who read fstab, which a unit says otherwise; the rest of x-* is for programs in user space too.
-_FOR_FSTAB = ("defaults", "auto", "noauto", "nofail", "_netdev")
-
 
 @dataclass(frozen=True)
 class MountUnit:
@@ -117,14 +114,14 @@ def _side(text: str | None, enabled: bool) -> dict[str, Any]:
     return {"state": "absent"} if text is None else {"state": "enabled" if enabled else "disabled", "text": text}
 
 
-def plan_unit(unit: MountUnit, same: Callable[[ConfiguredMount], bool] | None = None) -> UnitPlan:
+def plan_unit(unit: MountUnit, same: Callable[[ConfiguredMount], bool]) -> UnitPlan:
     """What it takes that the mount comes back at each boot.
 
-    :param same: whether configuration of somebody else says the same; by default with the same source, type and options.
+    :param same: whether configuration of somebody else says the same, now and at each boot.
     :raises Refused: systemd does not run here; or fstab, or a unit that is not ours, configures another mount at that place.
     """
     for other in configured_mounts(unit.where):
-        if not (same or _same_as(unit))(other):
+        if not same(other):
             raise Refused(
                 f"{unit.where} is not configured here: {other.place} already mounts {other.source} there as {other.type}"
                 f" with {','.join(other.options) or 'no options'}.",
@@ -135,17 +132,6 @@ def plan_unit(unit: MountUnit, same: Callable[[ConfiguredMount], bool] | None = 
         return UnitPlan(unit.name, None, False, None, provided_by=other.place)
     require_systemd(f"Mounting {unit.where} at each boot", "Set persistent to false to mount it only now.")
     return UnitPlan(unit.name, read_unit(unit.name), is_enabled(unit.name), with_header(unit.text()))
-
-
-def _same_as(unit: MountUnit) -> Callable[[ConfiguredMount], bool]:
-    return lambda other: (
-        (other.source, other.type) == (unit.what, unit.type) and _effective(other.options) == _effective(unit.options)
-    )
-
-
-def _effective(options: tuple[str, ...]) -> frozenset[str]:
-    """What the kernel gets of mount options."""
-    return frozenset(option for option in options if option not in _FOR_FSTAB and not option.startswith("x-"))
 
 
 def plan_absence(where: str) -> UnitPlan:

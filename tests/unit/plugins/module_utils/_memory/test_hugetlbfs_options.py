@@ -98,6 +98,13 @@ def test_options_are_read_as_they_are_written(options: WantedOptions) -> None:
     [
         ("defaults", wanted()),
         ("rw,nosuid,pagesize=1G,mode=1770,gid=5,size=4G", wanted(GIB, size=Limit(4 * GIB), gid=5, mode=0o1770)),
+        ("noexec,nodev,noatime,nofail,x-mount.mkdir,x-systemd.requires=a.service", wanted()),
+        ("ro,pagesize=2M", None),
+        ("noauto,pagesize=2M", None),
+        ("noauto,x-systemd.automount", None),
+        ("x-systemd.automount", None),
+        ("user", None),
+        ("unheard,pagesize=2M", None),
         ("gid=kvm", None),
         ("size=x", None),
     ],
