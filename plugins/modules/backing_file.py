@@ -248,10 +248,14 @@ def blocks(params: dict[str, Any]) -> list[PlacedBlock]:
     :raises HostmemError: the parameters are wrong.
     """
     if params["definition"] is not None:
-        return layout(resolved(parse_definition(params["definition"])))
+        placed_blocks = layout(resolved(parse_definition(params["definition"])))
+        return [placed for placed in placed_blocks if placed.block.backing != "memfd"]
     placed = parse_single_block({key: params[key] for key in SINGLE})
     if placed.block.mode == "open" and params["content"] == "zero":
-        raise HostmemError("mode: open demands the content of the file, which content: zero would drop.")
+        raise HostmemError(
+            "mode: open demands the content of the file, which content: zero would drop.",
+            cure="Set content to keep, or mode to create.",
+        )
     return [placed]
 
 

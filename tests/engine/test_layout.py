@@ -154,13 +154,21 @@ def test_prealloc_of_memfd(host: EngineHost, version: str) -> None:
     assert_sound(host, "g", page)
 
 
-def test_prealloc_without_room_is_refused(host: EngineHost) -> None:
-    """Nothing is left of a file that could not be filled: here, on the wrong NUMA node."""
-    directory = huge_pages(host, 40) / "g"
+def test_file_that_cannot_be_filled_is_not_left(host: EngineHost) -> None:
+    """Its pages are all there when the start is planned, but its control group has used up its own."""
+    place = huge_pages(host, 80)
+    directory, other = place / "g", place / "other"
     block = host.block("g", backing="hugetlbfs", page_size="2M", directory=str(directory), prealloc=True)
-    host.define(host.heartbeat("g", memory={"blocks": [{**block, "policy": "bind", "host_nodes": [63]}]}))
-    refuses(host.refused("start", "g"), "not enough huge pages on the NUMA nodes 63")
-    assert not directory.exists()
+    host.define(host.heartbeat("g", memory={"blocks": [block]}))
+    files = ("hugetlb.2MB.max", "hugetlb.2MB.limit_in_bytes")
+    with pool_lock(), limited(host, "hugetlb", dict.fromkeys(files, str(64 * MIB))) as group:
+        # A page counts for the group that touched it first.
+        run_in(group, ["fallocate", "-l", str(32 * MIB), str(other)])
+        refuses(start_in(host, group)["error"], f"64M cannot be filled in {directory}", "Bad address", "stop guests")
+        assert list(place.rglob("*.ram0")) == []
+        assert os.statvfs(place).f_bfree == 80 - 16
+        other.unlink()
+    assert host.one("start", "g")["changed"]
 
 
 @VERSIONS
@@ -211,6 +219,54 @@ def test_too_few_huge_pages_are_refused(host: EngineHost) -> None:
     for words in (("start", "--check", "g"), ("start", "g")):
         refuses(host.refused(*words), "not enough huge pages", "64M")
     assert not directory.exists()
+
+
+@pytest.mark.parametrize("options", [{}, {"policy": "bind", "host_nodes": [0]}, {"prealloc": True}])
+def test_too_few_huge_pages_for_a_memfd_are_refused(host: EngineHost, options: dict[str, Any]) -> None:
+    """More than the tests ever take from the machine: its pool is everybody's."""
+    block = {"id": "ram0", "size": "16G", "backing": "memfd", "page_size": "2M", **options}
+    host.define(host.heartbeat("g", memory={"blocks": [block]}))
+    for words in (("start", "--check", "g"), ("start", "g")):
+        refuses(
+            host.refused(*words), "not enough huge pages of 2M on this host", "16G are needed, ", "Enlarge the pool"
+        )
+
+
+def test_pools_are_counted_for_all_blocks_together(host: EngineHost) -> None:
+    """Each would fit, the file in its mount, too."""
+    directory = huge_pages(host, 40) / "g"
+    free = int(Path("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages").read_text())
+    assert free < 4096
+    blocks = [
+        host.block("g", backing="hugetlbfs", page_size="2M", directory=str(directory), numa_node=0),
+        {"id": "ram1", "size": 2 * MIB * free, "backing": "memfd", "page_size": "2M", "numa_node": 1},
+    ]
+    host.define(host.heartbeat("g", memory={"blocks": blocks}, cpu={"model": "qemu64", "count": 2}))
+    refuses(host.refused("start", "g"), "Memory block ram0, ram1: not enough huge pages of 2M on this host")
+    assert not directory.exists()
+
+
+def test_page_size_that_the_kernel_does_not_have_is_refused(host: EngineHost) -> None:
+    block = {"id": "ram0", "size": "64M", "backing": "memfd", "page_size": "4M"}
+    host.define(host.heartbeat("g", memory={"blocks": [block]}))
+    refuses(host.refused("start", "g"), "this host has no huge pages of 4M", "pages of 2M, 1G", "Correct page_size")
+
+
+@pytest.mark.parametrize("backing", ["hugetlbfs", "memfd", "tmpfs"])
+@pytest.mark.parametrize(
+    "nodes", [{"policy": "bind", "host_nodes": [63]}, {"policy": "interleave", "host_nodes": [0, 63]}]
+)
+def test_numa_node_that_is_not_there_is_refused(host: EngineHost, backing: str, nodes: dict[str, Any]) -> None:
+    """QEMU and the kernel would take [0, 63] as [0]."""
+    block = {"id": "ram0", "size": "64M", "backing": "memfd"}
+    if backing == "hugetlbfs":
+        directory = str(huge_pages(host, 40) / "g")
+        block = host.block("g", backing="hugetlbfs", page_size="2M", directory=directory, prealloc=True)
+    elif backing == "tmpfs":
+        block = host.block("g")
+    host.define(host.heartbeat("g", memory={"blocks": [{**block, **nodes}]}))
+    refuses(host.refused("start", "g"), "this host has no NUMA node 63 with memory", "nodes with memory are 0")
+    assert not list(host.root.rglob("*.ram0"))
 
 
 def test_another_page_size_is_refused(host: EngineHost) -> None:
@@ -312,11 +368,15 @@ def limited(host: EngineHost, controller: str, settings: dict[str, str]) -> Iter
         group.rmdir()
 
 
+def run_in(group: Path, words: list[str]) -> str:
+    """Run a program in the group; what it writes."""
+    shell = ["/bin/sh", "-c", f'echo $$ >{group}/cgroup.procs && exec "$@"', "sh", *words]
+    return subprocess.run(shell, stdout=subprocess.PIPE, text=True, check=False).stdout
+
+
 def start_in(host: EngineHost, group: Path) -> dict[str, Any]:
     """Start the guest by a program in the group; the verb's result."""
-    words = ["/bin/sh", "-c", f'echo $$ >{group}/cgroup.procs && exec "$@"', "sh", *host.command("start", "g")]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    result: dict[str, Any] = json.loads(done.stdout)["results"][0]
+    result: dict[str, Any] = json.loads(run_in(group, host.command("start", "g")))["results"][0]
     return result
 
 

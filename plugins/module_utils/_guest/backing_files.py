@@ -20,6 +20,7 @@ from .._host.users import User
 from .backing_checks import check_directory, check_file_system, check_open, check_readable
 from .backing_devices import DevicePlan, apply_devices, part_of_device, plan_device, plan_device_absent
 from .backing_pages import fill_file, lay_out
+from .backing_pools import check_nodes, check_pools, page_demand
 from .backing_space import Demand, check_space
 from .backing_state import Access, FileState, directory_access, directory_state, file_access, file_state
 from .errors import Refused
@@ -107,7 +108,7 @@ class Plan:
 
 
 def plan_present(blocks: Sequence[PlacedBlock], user: User, fresh: bool, given: Collection[str] | None = None) -> Plan:
-    """Check everything and say what would happen. A memfd has nothing to check.
+    """Check everything and say what would happen. A memfd has no file; its huge pages have to be free.
 
     :param fresh: for a cold start: with mode=create the old content must not be seen by the guest.
     :param given: parts of devices whose content may go (``part_of_device``); None for all.
@@ -120,6 +121,7 @@ def plan_present(blocks: Sequence[PlacedBlock], user: User, fresh: bool, given: 
             if placed.block.device
         ]
     )
+    check_nodes([placed.block for placed in blocks])
     demands = []
     for placed in [placed for placed in blocks if placed.block.directory]:
         system = check_file_system(placed)
@@ -132,6 +134,10 @@ def plan_present(blocks: Sequence[PlacedBlock], user: User, fresh: bool, given: 
         if placed.path:  # QEMU makes and unlinks the file of mode=temp itself, which needs space all the same
             plan.files.append(item)
     check_space(demands)
+    check_pools(
+        [demand.of_pool() for demand in demands if demand.system.type == "hugetlbfs"]
+        + [page_demand(placed.block) for placed in blocks if placed.block.backing == "memfd" and placed.block.page_size]
+    )
     for path in dict.fromkeys(demand.placed.block.directory for demand in demands):
         plan.directories.append(DirectoryPlan(path, directory_state(path), directory_access(user)))
     return plan

@@ -4,8 +4,7 @@
 
 """Whether the file system really has room for the memory of a guest.
 
-A short tmpfs kills the guest with SIGBUS when it touches the memory, without a message; a short pool of huge pages too, if its
-pages are bound to a NUMA node.
+A short tmpfs kills the guest with SIGBUS when it touches the memory, without a message.
 """
 
 from __future__ import annotations
@@ -14,8 +13,9 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .._host.filesystems import FileSystem, free_huge_pages_on_nodes, free_space, reserved_huge_pages
+from .._host.filesystems import FileSystem, free_space, reserved_huge_pages
 from .._host.processes import mapped_files
+from .backing_pools import PageDemand, bound_to
 from .backing_state import FileState
 from .errors import Refused
 from .layout import FILE_PREFIX, PlacedBlock
@@ -45,6 +45,16 @@ class Demand:
         """Bytes that become free before."""
         return self.state.allocated if self.reset else 0
 
+    @property
+    def unfilled(self) -> int:
+        """Bytes of the file as it is that have no page yet."""
+        return max(0, self.state.size - self.state.allocated)
+
+    def of_pool(self) -> PageDemand:
+        """The same of a pool of huge pages."""
+        block = self.placed.block
+        return PageDemand(block.id, self.system.page_size, bound_to(block), self.needed, self.gained, self.unfilled)
+
 
 def check_space(demands: list[Demand]) -> None:
     """Refuse what does not fit, all blocks of a guest taken together.
@@ -55,8 +65,6 @@ def check_space(demands: list[Demand]) -> None:
     """
     for device in dict.fromkeys(demand.system.device for demand in demands):
         _check_system([demand for demand in demands if demand.system.device == device])
-    for demand in demands:
-        _check_nodes(demand)
 
 
 def _check_system(demands: list[Demand]) -> None:
@@ -69,7 +77,7 @@ def _check_system(demands: list[Demand]) -> None:
     if system.type == "hugetlbfs":
         # It reserves when it is mapped: what running guests may still touch is not free any more, and a file that was mapped
         # once keeps its reservation. Whose a reservation is, nothing tells; if it is not ours, QEMU says so as it starts.
-        unfilled = sum(max(0, demand.state.size - demand.state.allocated) for demand in demands)
+        unfilled = sum(demand.unfilled for demand in demands)
         free += min(reserved_huge_pages(system.page_size), unfilled)
     else:
         promised = _promised(demands, system.device)
@@ -85,20 +93,6 @@ def _check_system(demands: list[Demand]) -> None:
                 else "."
             ),
             cure="Enlarge the pool or mount, or stop guests.",
-        )
-
-
-def _check_nodes(demand: Demand) -> None:
-    """Huge pages are reserved for the host as a whole; whether the bound nodes have them shows only when they are touched."""
-    block = demand.placed.block
-    if demand.system.type != "hugetlbfs" or block.policy != "bind":
-        return
-    free = free_huge_pages_on_nodes(demand.system.page_size, block.host_nodes)
-    if demand.needed > free + demand.gained:
-        raise Refused(
-            f"Memory block {block.id}: not enough huge pages on the NUMA nodes {', '.join(map(str, block.host_nodes))}.",
-            cause=f"{format_size(demand.needed)} are needed, {format_size(free + demand.gained)} are free there.",
-            cure="Enlarge the pool on these nodes, or bind the block to others.",
         )
 
 

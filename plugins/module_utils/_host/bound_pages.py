@@ -57,6 +57,14 @@ def bound_nodes(policy: str) -> frozenset[int] | None:
     return frozenset(parse_node_list(match.group(1))) if match else None
 
 
+def node_groups(sets: Collection[frozenset[int]]) -> set[frozenset[int]]:
+    """The sets of nodes and all their unions."""
+    found: set[frozenset[int]] = set()
+    for item in set(sets):
+        found |= {item} | {item | other for other in found}
+    return found
+
+
 def _of_process(pid: int, page_size: int, nodes: frozenset[int], seen: set[tuple[int, ...]]) -> Iterator[BoundPages]:
     candidates = _candidates(pid)
     if not candidates:

@@ -6,14 +6,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .files import existing_parent
 from .hugepages import node_pool, pool
 from .mounts import mount_of
+from .numa import SYS
 
 
 @dataclass(frozen=True)
@@ -53,36 +52,40 @@ def free_space(path: str) -> int:
     target = existing_parent(path)
     found = file_system(target)
     if found.type == "hugetlbfs":
-        return _free_huge_pages(found.page_size, target)
+        return _free_huge_pages_in(target, found.page_size)
     state = os.statvfs(target)
     return state.f_bavail * state.f_frsize
 
 
-def _free_huge_pages(page_size: int, path: str) -> int:
+def _free_huge_pages_in(path: str, page_size: int) -> int:
+    free = free_huge_pages(page_size)
+    state = os.statvfs(path)
+    if state.f_blocks:  # the mount has a size limit of its own
+        free = min(free, state.f_bavail * page_size)
+    return free
+
+
+def free_huge_pages(page_size: int, root: str = SYS) -> int:
+    """Bytes in huge pages of the host that can still be promised to somebody; negative when the pool shrank below its promises."""
     try:
-        found = pool(page_size)
+        found = pool(page_size, root)
     except OSError:
         return 0
     # Beyond the pool, the kernel allocates pages when they are reserved, so that a shortage shows at once.
-    free = found.free - found.reserved + max(0, found.overcommit - found.surplus)
-    state = os.statvfs(path)
-    if state.f_blocks:  # the mount has a size limit of its own
-        free = min(free, state.f_bavail)
-    return free * page_size
+    return (found.free - found.reserved + max(0, found.overcommit - found.surplus)) * page_size
 
 
-def reserved_huge_pages(page_size: int) -> int:
+def reserved_huge_pages(page_size: int, root: str = SYS) -> int:
     """Bytes in free huge pages of the host that are promised to files already."""
     try:
-        return pool(page_size).reserved * page_size
+        return pool(page_size, root).reserved * page_size
     except OSError:
         return 0
 
 
-def free_huge_pages_on_nodes(page_size: int, nodes: Sequence[int]) -> int:
-    """Bytes in free huge pages of these NUMA nodes."""
-    total = 0
-    for node in nodes:
-        with contextlib.suppress(OSError):  # no such node, or no such pool
-            total += node_pool(page_size, node).free
-    return total * page_size
+def free_huge_pages_on_node(page_size: int, node: int, root: str = SYS) -> int:
+    """Bytes in free huge pages of a NUMA node; 0 without such a node or pool."""
+    try:
+        return node_pool(page_size, node, root).free * page_size
+    except OSError:
+        return 0

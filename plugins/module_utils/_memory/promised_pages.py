@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from .._host.bound_pages import BoundPages
+from .._host.bound_pages import BoundPages, node_groups
 from .._host.processes import command_lines
 from .qemu_processes import guest_name
 
@@ -21,21 +21,13 @@ def kept_free(node: int, free: Mapping[int, int], promised: Sequence[BoundPages]
     :param free: free pages by node, of all nodes.
     """
     most, whom = 0, list[BoundPages]()
-    for group in _groups([item.nodes for item in promised]):
+    for group in node_groups([item.nodes for item in promised]):
         inside = [item for item in promised if item.nodes <= group]
         elsewhere = sum(free.get(other, 0) for other in group if other != node)
         needed = sum(item.pages for item in inside) - elsewhere
         if node in group and needed > most:
             most, whom = needed, inside
     return most, whom
-
-
-def _groups(sets: Collection[frozenset[int]]) -> set[frozenset[int]]:
-    """The sets and all their unions."""
-    found: set[frozenset[int]] = set()
-    for item in set(sets):
-        found |= {item} | {item | other for other in found}
-    return found
 
 
 def describe(promised: Sequence[BoundPages]) -> str:
