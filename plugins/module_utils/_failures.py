@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ._host.errors import HostmemError, Refused
+from ._host.cures import refused_by_kernel
+from ._host.errors import HostmemError
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -27,5 +28,5 @@ def failures_of(module: AnsibleModule, what: str) -> Iterator[None]:
     except HostmemError as error:
         module.fail_json(msg=str(error), error=error.as_dict())
     except OSError as error:
-        refused = Refused(f"{what} could not be managed.", cause=str(error), cure="Set become to true.")
+        refused = refused_by_kernel(f"{what} could not be managed.", error)
         module.fail_json(msg=str(refused), error=refused.as_dict())

@@ -370,7 +370,8 @@ error:
       sample: "Ask for the pages at boot (persist: boot), end what uses the memory, or ask for fewer."
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -378,6 +379,7 @@ from ansible_collections.hostmem.qemu.plugins.module_utils._failures import fail
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.config import DEFAULT_PATH
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.sizes import parse_size
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import Refused
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.arguments import wrong_argument
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.foreseen import foreseen_in
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.pool_configuration import (
     PoolRequest,
@@ -386,6 +388,29 @@ from ansible_collections.hostmem.qemu.plugins.module_utils._memory.pool_configur
 )
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.reserve import parse_reserve
 
+T = TypeVar("T")
+
+
+def check_numbers(params: dict[str, Any]) -> None:
+    """:raises Refused: one is less than it can be."""
+    listed = [("count", item["count"]) for item in params["nodes"] or []]
+    for name, number in [("count", params["count"]), ("surplus", params["surplus"]), *listed]:
+        if number is not None and number < 0:
+            raise wrong_argument(name, f"{number} is below 0")
+    if params["tries"] < 1:
+        raise wrong_argument("tries", f"{params['tries']} is below 1")
+
+
+def read(name: str, reader: Callable[[Any], T], text: str | None) -> T:
+    """The value of an argument.
+
+    :raises Refused: it is not what the argument takes.
+    """
+    try:
+        return reader(text)
+    except ValueError as error:
+        raise wrong_argument(name, str(error)) from error
+
 
 def request(params: dict[str, Any]) -> PoolRequest:
     """What the parameters ask for.
@@ -393,20 +418,13 @@ def request(params: dict[str, Any]) -> PoolRequest:
     :raises HostmemError: they are wrong.
     """
     present = params["state"] == "present"
-    numbers = [params["count"], params["surplus"], *(item["count"] for item in params["nodes"] or [])]
-    if any(number is not None and number < 0 for number in numbers):
-        raise Refused("A number of pages is below 0.")
-    if params["tries"] < 1:
-        raise Refused("tries is below 1.")
+    check_numbers(params)
     if present and params["policy"] != "needed" and params["count"] is None and params["nodes"] is None:
         raise Refused(f"policy: {params['policy']} needs count or nodes.", cure="Give one, or set policy to needed.")
     if params["node"] is not None and params["count"] is None:
         params["count"] = 0
-    try:
-        page_size = parse_size(params["page_size"])
-        reserve = parse_reserve(params["reserve"])
-    except ValueError as error:
-        raise Refused(f"page_size or reserve: {error}.") from error
+    page_size = read("page_size", parse_size, params["page_size"])
+    reserve = read("reserve", parse_reserve, params["reserve"])
     listed = [(item["node"], item["count"]) for item in params["nodes"] or []]
     return PoolRequest(
         page_size=page_size,

@@ -237,8 +237,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.hostmem.qemu.plugins.module_utils._failures import failures_of
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.sizes import parse_size
-from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import HostmemError
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.pmem import Namespace
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.arguments import wrong_argument
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.foreseen import Foreseen, foreseen_in
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.namespaces import (
     Plan,
@@ -261,7 +261,7 @@ def wish(params: dict[str, Any]) -> Wish:
     try:
         size = parse_size(params["size"]) if params["size"] else None
     except ValueError as error:
-        raise HostmemError(f"size: {error}.") from error
+        raise wrong_argument("size", str(error)) from error
     return Wish(
         name=params["name"] or "",
         region=params["region"] or "",

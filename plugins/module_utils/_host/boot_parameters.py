@@ -21,6 +21,7 @@ from .errors import HostmemError
 from .files import remove_file, write_text
 from .own_files import HEADER, read_own
 from .packages import boot_means_of, distribution_family, install
+from .program_failures import program_failed
 from .programs import find_program, run
 
 _GRUB_DIRECTORY = "/etc/default/grub.d"
@@ -207,5 +208,5 @@ def _read_command_line(means: BootMeans) -> str:
 def _carry_out(words: Sequence[str]) -> str:
     done = run(words)
     if done.returncode:
-        raise HostmemError(f"{' '.join(words)} failed.", cause=(done.stderr or done.stdout).strip()[-1000:])
+        raise program_failed(f"{' '.join(words)} failed.", words[0], done.stderr or done.stdout)
     return done.stdout

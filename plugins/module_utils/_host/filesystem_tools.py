@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .errors import HostmemError
+from .program_failures import program_failed
 from .programs import required, run
 
 _STRIPE = 2 << 20
@@ -56,7 +56,7 @@ def signatures(device: str) -> list[Signature]:
     """
     done = run(["wipefs", "--no-act", "--json", device])
     if done.returncode:
-        raise HostmemError(f"What is on {device} cannot be found out.", cause=done.stderr.strip())
+        raise program_failed(f"What is on {device} cannot be found out.", "wipefs", done.stderr)
     return parse_signatures(done.stdout)
 
 
@@ -131,15 +131,15 @@ def make_file_system(device: str, kind: str, new_uuid: str, reflink: bool = Fals
     # What another format left at the end of the device, such as a second partition table, would be seen beside the file system.
     done = run(["wipefs", "--all", "--force", device])
     if done.returncode:
-        raise HostmemError(f"What is on {device} cannot be erased.", cause=done.stderr.strip())
+        raise program_failed(f"What is on {device} cannot be erased.", "wipefs", done.stderr)
     text = ""
     for arguments in mkfs_arguments(kind, new_uuid, reflink, os.sysconf("SC_PAGE_SIZE")):
         done = run([program, *arguments, device])
         if not done.returncode:
             return
         # mkfs.xfs adds its usage.
-        text = "; ".join(line.strip() for line in done.stderr.partition("Usage:")[0].split("\n") if line.strip())
-    raise HostmemError(f"mkfs.{kind} could not make a file system on {device}.", cause=text)
+        text = done.stderr.partition("Usage:")[0]
+    raise program_failed(f"mkfs.{kind} could not make a file system on {device}.", f"mkfs.{kind}", text)
 
 
 def mkfs_arguments(kind: str, new_uuid: str, reflink: bool, block_size: int) -> Sequence[list[str]]:

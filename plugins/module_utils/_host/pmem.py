@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import HostmemError
 from .kernel_log import KernelLog
+from .program_failures import program_failed
 from .programs import run
 from .sysfs import number_in, text_in
 
@@ -229,18 +229,13 @@ def _change(words: Sequence[str], problem: str, *logged: str) -> None:
         done = run(["ndctl", *words])
         lines = log.lines("nd_", "pmem", "dax", *logged) if done.returncode else []
     if done.returncode:
-        raise HostmemError(problem, cause=_said(done.stderr, lines))
-
-
-def _said(text: str, lines: Sequence[str]) -> str:
-    said = "; ".join(" ".join(line.split()) for line in text.split("\n") if line.strip())
-    return said + (f" The kernel's log: {'; '.join(lines[-4:])}" if lines else "")
+        raise program_failed(problem, "ndctl", done.stderr, lines)
 
 
 def _ndctl(*words: str) -> str:
     done = run(["ndctl", *words])
     if done.returncode:
-        raise HostmemError(f"ndctl {' '.join(words)} failed.", cause=_said(done.stderr, []))
+        raise program_failed(f"ndctl {' '.join(words)} failed.", "ndctl", done.stderr)
     return done.stdout
 
 

@@ -10,9 +10,10 @@ import contextlib
 import os
 import string
 
-from .errors import HostmemError, Refused
+from .errors import Refused
 from .files import remove_file, write_text
 from .own_files import HEADER, read_own
+from .program_failures import program_failed
 from .programs import required, run
 
 DIRECTORY = "/etc/systemd/system"
@@ -160,5 +161,5 @@ def daemon_reload() -> None:
 def _systemctl(*words: str, fails: bool = False) -> str:
     done = run(["systemctl", *words])
     if done.returncode and not fails:
-        raise HostmemError(f"systemctl {' '.join(words)} failed.", cause=done.stderr.strip())
+        raise program_failed(f"systemctl {' '.join(words)} failed.", "systemctl", done.stderr)
     return done.stdout

@@ -42,9 +42,9 @@ CURES = (
 
 
 def cure_for(text: str) -> str:
-    """What helps against a reason that the kernel gave."""
+    """What helps against a reason that the kernel gave; empty where that is not known."""
     lowered = text.lower()
-    return next((cure for reason, cure in CURES if reason in lowered), "See the kernel's log (dmesg).")
+    return next((cure for reason, cure in CURES if reason in lowered), "")
 
 
 def check_device(path: str, dax: str) -> BlockDevice:

@@ -61,7 +61,7 @@ def _attached(wish: Wish, device: BlockDevice, file_system_uuid: str) -> Probe:
         try:
             attach(source, wish.point, wish.type, wish.mount_options)
         except HostmemError as error:
-            error.cure = error.cure or cure_for(error.cause)
+            error.cure = cure_for(error.cause) or error.cure
             raise
         logged = log.lines(os.path.basename(device.path), "dax")
         return proved(wish, wish.point, [line for line in logged if "dax" in line.lower()])

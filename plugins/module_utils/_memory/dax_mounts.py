@@ -13,8 +13,9 @@ import os
 from dataclasses import replace
 
 from .._host.block_devices import BlockDevice, stable_path, uuid_for
+from .._host.cures import refused_by_kernel
 from .._host.device_users import device_users
-from .._host.errors import HostmemError, Refused
+from .._host.errors import Refused
 from .._host.filesystem_tools import SuperBlock, super_block
 from .._host.mount_points import Directory, directory_under
 from .._host.mount_users import users_of
@@ -22,7 +23,7 @@ from .._host.mounts import Mount, mount_at
 from .._host.pmem import regions
 from .._host.programs import required
 from .dax_checks import check_device, check_fit, file_system_on
-from .dax_mount_options import differences
+from .dax_mount_options import differences, options_held_against
 from .dax_mount_plans import Plan
 from .dax_mount_units import no_waiting, with_units
 from .dax_proof import proved
@@ -84,6 +85,7 @@ def plan_mount(wish: Wish, foreseen: Foreseen = NOTHING) -> Plan:
         directory=_directory_at(wish.point),
         unit=UnitPlan("", None, False, None),
         uuid=_new_uuid(device) if make or block is None else block.uuid,
+        options=tuple(options_held_against(present, wish)) if present is not None else (),
     )
     plan = with_units(plan, wish, device)
     if plan.detach:
@@ -148,7 +150,7 @@ def _file_system(wish: Wish, device: BlockDevice) -> tuple[SuperBlock | None, bo
             return super_block(device.path), True
         raise
     except OSError as error:
-        raise HostmemError(f"{device.path} cannot be read.", cause=str(error), cure="Run as root.") from error
+        raise refused_by_kernel(f"{device.path} cannot be read.", error) from error
     return block, False
 
 
@@ -168,7 +170,7 @@ def _directory_at(point: str) -> Directory | None:
     try:
         return directory_under(point)
     except OSError as error:
-        raise HostmemError(f"The directory {point} cannot be looked at.", str(error), "Run as root.") from error
+        raise refused_by_kernel(f"The directory {point} cannot be looked at.", error) from error
 
 
 def _check_unused(plan: Plan, problem: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .._host.cures import UNKNOWN
 from .._host.dax_probe import Probe, probe
 from .._host.errors import HostmemError
 from .._host.mounts import mount_at
@@ -38,5 +39,5 @@ def proved(wish: Wish, point: str, logged: Sequence[str]) -> Probe:
         f"The files at {point} are not what dax={wish.dax} promises.",
         cause=f"The kernel shows dax={live}; a new file there is {'' if found.dax else 'not '}DAX by statx, MAP_SYNC"
         f" {'works' if found.map_sync else 'is refused'}." + (f" The kernel's log: {log}" if log else ""),
-        cure=cure_for(log or "dax mount option"),
+        cure=cure_for(log or "dax mount option") or UNKNOWN,
     )

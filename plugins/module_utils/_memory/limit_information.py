@@ -16,6 +16,7 @@ from .._host.hugepages import page_sizes
 from .._host.hugetlb_cgroups import hugetlb_limits
 from .._host.memory_cgroups import memory_limits
 from .._host.process_memory import own_locked_memory_limit
+from .._host.program_failures import program_failed
 from .._host.programs import TimeoutExpired, run
 from .pool_configuration import GUEST_GROUPS
 
@@ -23,6 +24,7 @@ from .pool_configuration import GUEST_GROUPS
 _GROUPS = (*GUEST_GROUPS, "machine-qemu")
 # Any instance stands for all: systemd loads it from the template, and forgets it.
 _INSTANCE = unit_name("host-memory-info")
+_TIMEOUT = 20
 _PROPERTIES = (
     *("LoadState", "Slice", "LimitMEMLOCK", "LimitMEMLOCKSoft", "MemoryMax", "MemoryHigh", "MemorySwapMax"),
     *("DevicePolicy", "DeviceAllow", "PrivateDevices"),
@@ -69,11 +71,15 @@ def guest_unit(config: Config | None) -> dict[str, Any] | None:
         return None
     words = ["systemctl", "show", f"--property={','.join(_PROPERTIES)}", _INSTANCE]
     try:
-        done = run(words, timeout=20)
+        done = run(words, timeout=_TIMEOUT)
     except TimeoutExpired as error:
-        raise HostmemError(f"systemctl show {_INSTANCE} does not end.") from error
+        raise HostmemError(
+            f"systemctl show {_INSTANCE} does not end.",
+            cause=f"systemd did not answer within {_TIMEOUT} s.",
+            cure="See whether process 1 is well: systemctl is-system-running, journalctl -b _PID=1.",
+        ) from error
     if done.returncode:
-        raise HostmemError(f"systemctl show {_INSTANCE} failed.", cause=done.stderr.strip())
+        raise program_failed(f"systemctl show {_INSTANCE} failed.", "systemctl", done.stderr)
     return parse_unit(done.stdout)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from math import gcd
 
 from .._guest.sizes import format_size
+from .._host.cures import refused_by_kernel
 from .._host.devdax import DEVICES, dax_device
 from .._host.device_content import content_of_block_device, content_of_dax_device
 from .._host.device_users import device_users
@@ -237,5 +238,5 @@ def _data_at(namespace: Namespace) -> str:
                 return ", ".join(str(item) for item in found)
             position = content_of_block_device(path)
     except OSError as error:
-        raise HostmemError(f"What {path} holds cannot be found out.", cause=str(error), cure="Run as root.") from error
+        raise refused_by_kernel(f"What {path} holds cannot be found out.", error) from error
     return "" if position is None else f"no signature, but a byte that is not zero at {position:#x}"

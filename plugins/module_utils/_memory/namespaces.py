@@ -253,7 +253,11 @@ def _plan_undivided(wish: Wish, region: Region) -> Plan:
     """A region without labels is one namespace, raw as long as nobody made anything else of it."""
     check_region(region, wish.align)
     if not region.namespaces:
-        raise HostmemError(f"ndctl shows no namespace in {region.dev}, though it has no labels.")
+        raise HostmemError(
+            f"ndctl shows no namespace in {region.dev}, though it has no labels.",
+            cause="A region without labels is one namespace as a whole; the kernel could not make it, or the region is disabled.",
+            cure=f"Enable it (ndctl enable-region {region.dev}), and see the kernel's log (dmesg).",
+        )
     target = region.namespaces[0]
     if target.mode != "raw" and not is_named(target, wish.destroy):
         _refuse_full(wish, region, 0)
@@ -434,13 +438,18 @@ def _made(wish: Wish, others: Sequence[str]) -> Namespace:
             raise HostmemError(
                 f"The namespace that ndctl made in {wish.region} has no device after 20 s.",
                 cause=str(new[0]) if new else "It is not to be seen.",
+                cure="See whether udev runs and what the kernel logged (ndctl list -RNi, dmesg), then run this again.",
             )
         time.sleep(0.1)
     made = new[0]
     got = {"mode": made.mode, "align": made.align, "map": made.map}
     wanted = {"mode": wish.mode, "align": wish.align, "map": wish.map}
     if got != wanted or wish.size not in (None, made.raw_size):
-        raise HostmemError(f"{made.dev} is not what was asked for.", cause=f"It has {got}, {made.raw_size} bytes.")
+        raise HostmemError(
+            f"{made.dev} is not what was asked for.",
+            cause=f"It has {got}, {made.raw_size} bytes; wanted are {wanted}, {wish.size or 'any number of'} bytes.",
+            cure="Ask for what it has, or give it up (destroy_data) and see what the kernel logs meanwhile (dmesg).",
+        )
     return made
 
 
