@@ -85,14 +85,28 @@ def test_options_are_those_of_the_mount(tmp_path: Path) -> None:
             before = line_of(point)
             options = ["discard", "lazytime", "strictatime", "barrier=0"]
             for changed in (True, False):
-                assert run_module("dax_mount", **wanted, options=options)["changed"] == changed
+                checked = run_module("dax_mount", check=True, **wanted, options=options)
+                done = run_module("dax_mount", **wanted, options=options)
+                assert done["changed"] == changed
+                assert (done["diff"]["before"] != done["diff"]["after"]) == changed
+                assert checked["diff"] == done["diff"]
+            assert done["diff"]["after"][str(point)]["options"] == ["discard", "lazytime", "nobarrier", "strictatime"]
             found = line_of(point)
             assert found != before
             for option in ("discard", "lazytime", "nobarrier"):
                 assert option in found.split(" - ")[1]
             for changed in (True, False):
-                assert run_module("dax_mount", **wanted)["changed"] == changed
+                done = run_module("dax_mount", **wanted)
+                assert done["changed"] == changed
+                before = ["discard", "lazytime", "nobarrier"] if changed else []
+                assert done["diff"]["before"][str(point)]["options"] == before
+                assert done["diff"]["after"][str(point)]["options"] == []
             assert "discard" not in line_of(point)
+            subprocess.run(["mount", "-o", "remount,ro", str(point)], check=True)
+            done = run_module("dax_mount", **wanted)
+            assert done["diff"]["before"][str(point)]["options"] == ["ro"]
+            assert done["diff"]["after"][str(point)]["options"] == []
+            (point / "written").touch()
             run_module("dax_mount", path=str(point), state="absent")
             subprocess.run(["tune2fs", "-o", "discard", loop], check=True, stdout=subprocess.DEVNULL)
             run_module("dax_mount", **wanted, options=["discard"])

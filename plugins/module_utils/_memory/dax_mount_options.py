@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from .._host.mounts import Mount
 from .dax_wish import Wish
@@ -35,25 +37,58 @@ def differences(present: Mount, wish: Wish) -> str:
     """What the kernel shows of a mount that is not what is wanted, in words; empty for nothing."""
     if live_dax(present) != wish.dax:
         return f"It is mounted with dax={live_dax(present)}, wanted is dax={wish.dax}, which a remount cannot change."
+    found = _compared(present, wish)
+    if found.missing or found.more:
+        texts = [f"without {','.join(sorted(found.missing))}"] if found.missing else []
+        texts += [f"with {','.join(sorted(found.more))} unasked"] if found.more else []
+        return f"It is mounted {' and '.join(texts)}."
+    for wanted, other in sorted(found.other.items()):
+        return f"It is mounted with {other}, wanted is {wanted}."
+    return ""
+
+
+def wanted_options(wish: Wish) -> list[str]:
+    """Options without dax=, as the kernel shows them."""
+    return sorted(_SHOWN_AS.get(option, option) for option in wish.options)
+
+
+def options_held_against(present: Mount, wish: Wish) -> list[str]:
+    """What a mount has in the place of wanted_options(): the same list when there is no difference."""
+    found = _compared(present, wish)
+    same = set(wanted_options(wish)) - found.missing - found.other.keys()
+    more = {"relatime"} if "strictatime" in found.missing else set()
+    return sorted(same | found.more | more | set(found.other.values()))
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Wanted options that are ``missing``, flags shown ``more`` than wanted, and the ``other`` value shown for a wanted one."""
+
+    missing: frozenset[str]
+    more: frozenset[str]
+    other: Mapping[str, str]
+
+
+def _compared(present: Mount, wish: Wish) -> _Compared:
     shown = {*present.options, *present.super_options}
     flags = _SHOWN | _SHOWN_BY.get(wish.type, frozenset())
-    wanted = {_SHOWN_AS.get(option, option) for option in wish.options}
+    wanted = set(wanted_options(wish))
     missing = wanted & flags - shown - _defaults(present)
     if "strictatime" in wanted and "relatime" in shown:  # it shows by the absence of the others
         missing.add("strictatime")
-    more = shown & flags - wanted
-    if missing or more:
-        texts = [f"without {','.join(sorted(missing))}"] if missing else []
-        texts += [f"with {','.join(sorted(more))} unasked"] if more else []
-        return f"It is mounted {' and '.join(texts)}."
-    for option in wish.options:
+    return _Compared(frozenset(missing), frozenset(shown & flags - wanted), _other_values(shown, wish.options))
+
+
+def _other_values(shown: set[str], wanted: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for option in wanted:
         if option in _SHOWN_AS:
             continue
         key, equals, _value = option.partition("=")
-        other = [item for item in shown if equals and item.startswith(f"{key}=")]
-        if other and option not in other:
-            return f"It is mounted with {other[0]}, wanted is {option}."
-    return ""
+        others = sorted(item for item in shown if equals and item.startswith(f"{key}="))
+        if others and option not in others:
+            found[option] = others[0]
+    return found
 
 
 def _defaults(present: Mount) -> frozenset[str]:

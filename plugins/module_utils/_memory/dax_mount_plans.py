@@ -15,7 +15,7 @@ from .._host.filesystem_tools import SuperBlock
 from .._host.mount_points import Directory
 from .._host.mounts import Mount
 from .._host.unit_files import unit_path
-from .dax_mount_options import live_dax
+from .dax_mount_options import live_dax, wanted_options
 from .dax_wish import Wish
 from .mount_units import UnitPlan
 
@@ -34,7 +34,8 @@ class Plan:
     """What happens. ``wish`` is None for a removal, ``block`` the super block that is there, ``uuid`` the file system's.
 
     ``make``: a file system is made; ``attach``, ``detach``: it is mounted, what is mounted now goes. ``waiting`` are the drop-ins for
-    devices' units: that of a file system that is here no more goes.
+    devices' units: that of a file system that is here no more goes. ``options`` are what ``present`` has in the place of the wanted ones: the
+    kernel tells only as long as it is mounted.
     """
 
     point: str
@@ -50,6 +51,7 @@ class Plan:
     uuid: str = ""
     waiting: tuple[DropIn, ...] = ()
     found: Probe | None = None
+    options: tuple[str, ...] = ()
 
     @property
     def guards(self) -> bool:
@@ -75,8 +77,10 @@ class Plan:
         }
         if self.device is not None and self.wish is not None:
             held = self.block.type if self.block else None
-            sides["before"][self.device.path] = {"file_system": held}
-            sides["after"][self.device.path] = {"file_system": self.wish.type if self.make else held}
+            made = self.wish.type if self.make else held
+            again = self.make and held == self.wish.type
+            sides["before"][self.device.path] = {"file_system": f"another {held}" if again else held}
+            sides["after"][self.device.path] = {"file_system": made}
         for side, more in self.unit.diff().items():
             sides[side].update(more)
         for item in self.waiting:
@@ -86,7 +90,7 @@ class Plan:
 
     def _before(self) -> dict[str, Any]:
         if self.present is not None:
-            return {**_shown(self.present), **_directory(self.directory)}
+            return {**self._shown(self.present), **_directory(self.directory)}
         return {"state": "absent" if self.directory is None else "unmounted", **_directory(self.directory)}
 
     def _after(self) -> dict[str, Any]:
@@ -96,12 +100,13 @@ class Plan:
             return {"state": "unmounted", **_directory(self.directory)}
         guarded = {"guarded": True}
         if not self.attach and self.present is not None:
-            return {**_shown(self.present), **guarded}
-        return {"state": "mounted", "type": self.wish.type, "dax": self.wish.dax, **guarded}
+            return {**self._shown(self.present), **guarded}
+        options = wanted_options(self.wish)
+        return {"state": "mounted", "type": self.wish.type, "dax": self.wish.dax, "options": options, **guarded}
 
-
-def _shown(mount: Mount) -> dict[str, Any]:
-    return {"state": "mounted", "type": mount.type, "dax": live_dax(mount)}
+    def _shown(self, mount: Mount) -> dict[str, Any]:
+        shown: dict[str, Any] = {"state": "mounted", "type": mount.type, "dax": live_dax(mount)}
+        return shown if self.wish is None else {**shown, "options": list(self.options)}
 
 
 def _directory(found: Directory | None) -> dict[str, Any]:

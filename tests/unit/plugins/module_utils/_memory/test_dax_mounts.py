@@ -16,6 +16,7 @@ from ansible_collections.hostmem.qemu.plugins.module_utils._host.block_devices i
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import Refused
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.filesystem_tools import SuperBlock
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.mount_configuration import ConfiguredMount
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.mount_points import Directory
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.mounts import Mount, parse_mount
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_checks import (
     CURES,
@@ -26,10 +27,17 @@ from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_checks im
     unfit_for_dax,
     warnings_about,
 )
-from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_mount_options import differences, live_dax
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_mount_options import (
+    differences,
+    live_dax,
+    options_held_against,
+    wanted_options,
+)
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_mount_plans import Plan
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_mount_units import mount_unit, says_the_same
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_mounts import plan_mount
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_wish import Wish
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.mount_units import UnitPlan
 
 NUMBER = "fe1c3d46-caf9-524e-859a-9cf2f3487051"
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -94,6 +102,15 @@ def test_dax_as_the_kernel_shows_it(options: str, wanted: str) -> None:
 def test_differences(present: Mount, wanted: Wish, text: str) -> None:
     assert text in differences(present, wanted)
     assert bool(text) is bool(differences(present, wanted))
+    if live_dax(present) == wanted.dax:
+        assert bool(text) is (options_held_against(present, wanted) != wanted_options(wanted))
+
+
+def test_options_are_told_as_the_kernel_shows_them() -> None:
+    asked = wish(options=("barrier=0", "commit=5", "strictatime", "journal_checksum"))
+    assert wanted_options(asked) == ["commit=5", "journal_checksum", "nobarrier", "strictatime"]
+    shown = mount("rw,discard,dax=always,commit=300")
+    assert options_held_against(shown, asked) == ["commit=300", "discard", "journal_checksum", "relatime"]
 
 
 @pytest.mark.parametrize(
@@ -197,6 +214,21 @@ def test_data_without_a_signature_are_data(tmp_path: Path) -> None:
 def test_options_with_a_place_of_their_own(option: str) -> None:
     with pytest.raises(Refused, match="does not belong in options"):
         plan_mount(wish(options=("noatime", option)))
+
+
+@pytest.mark.parametrize(
+    ("held", "make", "before", "after"),
+    [(None, True, None, "ext4"), ("xfs", True, "xfs", "ext4"), ("ext4", True, "another ext4", "ext4")]
+    + [("ext4", False, "ext4", "ext4")],
+)
+def test_a_file_system_that_is_made_shows(held: str | None, make: bool, before: str | None, after: str) -> None:
+    block = SuperBlock(held, NUMBER, PAGE, 0) if held else None
+    present = mount("rw,dax=always")
+    unit = UnitPlan("", None, False, None)
+    found = Plan("/mnt", wish(), device(), block, present, make, make, make, Directory(0o755, True), unit).diff()
+    assert found["before"]["/dev/pmem2"] == {"file_system": before}
+    assert found["after"]["/dev/pmem2"] == {"file_system": after}
+    assert (found["before"] != found["after"]) is make
 
 
 def test_warnings() -> None:
