@@ -218,14 +218,18 @@ def test_options_with_a_place_of_their_own(option: str) -> None:
 
 @pytest.mark.parametrize(
     ("held", "make", "before", "after"),
-    [(None, True, None, "ext4"), ("xfs", True, "xfs", "ext4"), ("ext4", True, "another ext4", "ext4")]
-    + [("ext4", False, "ext4", "ext4")],
+    [
+        (None, True, None, "ext4"),
+        ("xfs", True, "xfs", "ext4"),
+        ("ext4", True, "another ext4", "ext4"),
+        ("ext4", False, "ext4", "ext4"),
+    ],
 )
 def test_a_file_system_that_is_made_shows(held: str | None, make: bool, before: str | None, after: str) -> None:
     block = SuperBlock(held, NUMBER, PAGE, 0) if held else None
     present = mount("rw,dax=always")
     unit = UnitPlan("", None, False, None)
-    found = Plan("/mnt", wish(), device(), block, present, make, make, make, Directory(0o755, True), unit).diff()
+    found = Plan("/mnt", wish(), device(), block, present, make, make, make, Directory(0, True), unit).diff()
     assert found["before"]["/dev/pmem2"] == {"file_system": before}
     assert found["after"]["/dev/pmem2"] == {"file_system": after}
     assert (found["before"] != found["after"]) is make
