@@ -2,125 +2,69 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Words for the kernel's command line, kept by whatever writes the boot loader's configuration, in places of our own.
-
-- ``grub``: a drop-in in /etc/default/grub.d, read after /etc/default/grub, and update-grub (Debian and what comes from it).
-- ``grubby``: the entries themselves by grubby(8) (RedHat); a record of ours tells what we added.
-- ``kernel-install``: /etc/kernel/cmdline (kernel-install(8)), which has no drop-ins: our words, with such a record.
-"""
+"""Words for the kernel's command line: put by the boot loader's program, looked for in what it wrote, and taken back where it left them out."""
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from .boot_means import GRUB_DIRECTORY, KERNEL_COMMAND_LINE, RECORDS, BootMeans, our_groups, write_groups
 from .errors import HostmemError
-from .files import remove_file, write_text
-from .own_files import HEADER, read_own
-from .packages import boot_means_of, distribution_family, install
+from .files import write_text
 from .program_failures import program_failed
-from .programs import find_program, run
+from .programs import run
 
-_GRUB_DIRECTORY = "/etc/default/grub.d"
 _GRUB_CONFIGURATION = "/boot/grub/grub.cfg"
-_KERNEL_COMMAND_LINE = "/etc/kernel/cmdline"
-_RECORDS = "/etc/kernel"
-_BEFORE, _AFTER = 'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX ', '"'
-
-
-@dataclass(frozen=True)
-class BootMeans:
-    """How words reach the kernel's command line; ``file`` is ours, with a line for each group of words."""
-
-    kind: str
-    file: str
-
-    def text(self, groups: Sequence[str]) -> str:
-        """The content of the file for these groups."""
-        lines = [f"{_BEFORE}{group}{_AFTER}" if self.kind == "grub" else group for group in groups]
-        return "\n".join([HEADER, *lines]) + "\n"
-
-
-def find_means(name: str, root: str = "") -> BootMeans | None:
-    """What this host has; None without any known means.
-
-    :param name: of our file, without a suffix.
-    :param root: put before the paths of configuration files.
-    """
-    if find_program("update-grub") and (
-        os.path.isdir(root + _GRUB_DIRECTORY) or os.path.isfile(f"{root}/etc/default/grub")
-    ):
-        return BootMeans("grub", f"{root}{_GRUB_DIRECTORY}/{name}.cfg")
-    if find_program("grubby"):
-        return BootMeans("grubby", f"{root}{_RECORDS}/{name}.words")
-    if find_program("kernel-install") and os.path.isfile(root + _KERNEL_COMMAND_LINE):
-        return BootMeans("kernel-install", f"{root}{_RECORDS}/{name}.words")
-    return None
-
-
-def how_to_have_means() -> str:
-    """What to do where there is none, by the family of distributions."""
-    program = boot_means_of(distribution_family())
-    steps = [] if find_program(program) else [install(program)]
-    if program == "kernel-install":
-        steps.append(f"Write the kernel's command line into {_KERNEL_COMMAND_LINE}.")
-    elif program == "update-grub":
-        steps.append("Let GRUB have /etc/default/grub.")
-    return " ".join(steps)
-
-
-def our_groups(means: BootMeans) -> list[str]:
-    """The groups of words that are ours.
-
-    :raises Refused: a file of that name is not ours.
-    """
-    text = read_own(means.file)
-    if text is None:
-        return []
-    lines = text.rstrip("\n").split("\n")[1:]
-    if means.kind == "grub":
-        return [line[len(_BEFORE) : -len(_AFTER)] for line in lines if line.startswith(_BEFORE)]
-    return lines
+# Where kernel-install(8) puts entries of the Boot Loader Specification.
+_ENTRIES = ("/boot/loader/entries", "/efi/loader/entries", "/boot/efi/loader/entries")
 
 
 def set_groups(means: BootMeans, groups: Sequence[str]) -> None:
     """Make these our groups, for the next boot. Nobody else's words are touched.
 
-    :raises HostmemError: the boot loader's program failed, or left our words out; our file is as before.
+    :raises HostmemError: the boot loader's program failed, or left our words out; its configuration, and our file, are as before.
     """
     before = our_groups(means)
-    _write(means, groups)
+    write_groups(means, groups)
     try:
         {"grub": _grub, "grubby": _grubby, "kernel-install": _kernel_install}[means.kind](means, before, groups)
     except (HostmemError, OSError):
-        _write(means, before)
+        write_groups(means, before)
         raise
 
 
-def _write(means: BootMeans, groups: Sequence[str]) -> None:
-    if groups:
-        os.makedirs(os.path.dirname(means.file), mode=0o755, exist_ok=True)
-        write_text(means.file, means.text(groups), 0o644)
-    else:
-        remove_file(means.file)
+def check_words(means: BootMeans) -> None:
+    """Our words can be changed: they are where our record says. Changes nothing.
+
+    :raises HostmemError: they are not.
+    """
+    if means.kind == "kernel-install":
+        with_words(_read(_command_line(means)), our_groups(means), [])
 
 
-def _grub(means: BootMeans, _before: Sequence[str], after: Sequence[str]) -> None:
-    _carry_out(["update-grub"])
-    root = means.file[: -len(f"{_GRUB_DIRECTORY}/{os.path.basename(means.file)}")]
-    with open(root + _GRUB_CONFIGURATION, encoding="utf-8", errors="surrogateescape") as file:
-        entries = file.read()
-    missing = [group for group in after if group not in entries]
-    if missing:
-        raise HostmemError(
-            f"The kernel would not get {' '.join(missing)} at the next boot.",
-            cause=f"update-grub did not put them into {root}{_GRUB_CONFIGURATION}. The files in {root}{_GRUB_DIRECTORY} are read in order, and"
+# --- GRUB
+
+
+def _grub(means: BootMeans, before: Sequence[str], after: Sequence[str]) -> None:
+    root = means.file[: -len(f"{GRUB_DIRECTORY}/{os.path.basename(means.file)}")]
+    try:
+        _carry_out(["update-grub"])
+        _look_for(
+            after,
+            _read(root + _GRUB_CONFIGURATION),
+            f"update-grub did not put them into {root}{_GRUB_CONFIGURATION}. The files in {root}{GRUB_DIRECTORY} are read in order, and"
             f" one after {os.path.basename(means.file)} sets GRUB_CMDLINE_LINUX anew: {', '.join(_later(means)) or 'none found'}.",
-            cure='Let it keep what is there: GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX ...".',
+            'Let it keep what is there: GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX ...".',
         )
+    except (HostmemError, OSError):
+        write_groups(means, before)
+        with contextlib.suppress(HostmemError, OSError):  # the first error says more
+            _carry_out(["update-grub"])
+        raise
 
 
 def _later(means: BootMeans) -> list[str]:
@@ -134,31 +78,81 @@ def _later(means: BootMeans) -> list[str]:
     return found
 
 
+# --- grubby
+
+
 def _grubby(_means: BootMeans, before: Sequence[str], after: Sequence[str]) -> None:
+    try:
+        _update_entries(before, after)
+        for line in _entries():
+            _look_for(
+                after, line, f"grubby left them out of an entry: {line}.", "Compare the entries: grubby --info=ALL."
+            )
+    except (HostmemError, OSError):
+        with contextlib.suppress(HostmemError, OSError):  # the first error says more
+            _update_entries(after, before)
+        raise
+
+
+def _update_entries(before: Sequence[str], after: Sequence[str]) -> None:
     words = ["grubby", "--update-kernel=ALL"]
     words += [f"--remove-args={' '.join(before)}"] if before else []
     words += [f"--args={' '.join(after)}"] if after else []
     _carry_out(words)
 
 
-def grubby_words() -> str:
-    """The arguments of all kernels that grubby knows, for whoever must not come into their way."""
+def _entries() -> list[str]:
+    """The arguments of each kernel that grubby knows."""
     done = _carry_out(["grubby", "--info=ALL"])
-    return "\n".join(line.partition("=")[2].strip('"') for line in done.split("\n") if line.startswith("args="))
+    return [line.partition("=")[2].strip('"') for line in done.split("\n") if line.startswith("args=")]
+
+
+def grubby_words() -> str:
+    """The arguments of all kernels that grubby knows, for whoever must not come into their way.
+
+    :raises HostmemError: grubby failed.
+    """
+    return "\n".join(_entries())
+
+
+# --- kernel-install
 
 
 def _kernel_install(means: BootMeans, before: Sequence[str], after: Sequence[str]) -> None:
-    path = f"{os.path.dirname(means.file)}/cmdline"
-    old = _read_command_line(means)
+    path = _command_line(means)
+    old = _read(path)
     new = with_words(old, before, after)
     write_text(path, new, 0o644)
     try:
-        for image in sorted(glob.glob("/lib/modules/*/vmlinuz") or glob.glob("/boot/vmlinuz-*")):
-            version = image.split("/")[3] if image.startswith("/lib/") else image[len("/boot/vmlinuz-") :]
+        for version, image in _kernels():
             _carry_out(["kernel-install", "add", version, image])
-    except HostmemError:
+            for entry in _entries_of(version):
+                _look_for(
+                    after,
+                    _read(entry),
+                    f"kernel-install did not put what is in {path} into {entry}.",
+                    "See which of its plugins in /etc/kernel/install.d and /usr/lib/kernel/install.d writes or masks the entries.",
+                )
+    except (HostmemError, OSError):
         write_text(path, old, 0o644)
+        for version, image in _kernels():
+            with contextlib.suppress(HostmemError, OSError):  # the first error says more
+                _carry_out(["kernel-install", "add", version, image])
         raise
+
+
+def _kernels() -> list[tuple[str, str]]:
+    """Version and image of each kernel, where distributions put them."""
+    modules = sorted(glob.glob("/lib/modules/*/vmlinuz"))
+    if modules:
+        return [(path.split("/")[3], path) for path in modules]
+    return [(path[len("/boot/vmlinuz-") :], path) for path in sorted(glob.glob("/boot/vmlinuz-*"))]
+
+
+def _entries_of(version: str) -> list[str]:
+    """``TOKEN-VERSION.conf``, ``TOKEN-VERSION+TRIES.conf``; none with a unified kernel image."""
+    names = re.compile(rf".*-{re.escape(version)}(\+\d+(-\d+)?)?\.conf")
+    return [path for place in _ENTRIES for path in sorted(glob.glob(f"{place}/*.conf")) if names.fullmatch(path)]
 
 
 def with_words(text: str, before: Sequence[str], after: Sequence[str]) -> str:
@@ -181,9 +175,9 @@ def _without(line: str, group: str) -> str:
     found = list(re.finditer(rf"(?<!\S){re.escape(group)}(?!\S)", line))
     if not found:
         raise HostmemError(
-            f"{group} is not to be found in {_KERNEL_COMMAND_LINE}.",
+            f"{group} is not to be found in {KERNEL_COMMAND_LINE}.",
             cause="It was put there by hostmem.qemu, as its record says, and changed since.",
-            cure=f"Remove what is left of it there, and the record in {_RECORDS} (the .words file), or put it back.",
+            cure=f"Remove what is left of it there, and the record in {RECORDS} (the .words file), or put it back.",
         )
     start, end = found[-1].span()
     if line[:start].endswith(" "):
@@ -191,17 +185,25 @@ def _without(line: str, group: str) -> str:
     return line[:start] + (line[end + 1 :] if line[end:].startswith(" ") else line[end:])
 
 
-def check_words(means: BootMeans) -> None:
-    """Our words can be changed: they are where our record says. Changes nothing.
+def _command_line(means: BootMeans) -> str:
+    return f"{os.path.dirname(means.file)}/cmdline"
 
-    :raises HostmemError: they are not.
+
+# --- all of them
+
+
+def _look_for(groups: Sequence[str], text: str, cause: str, cure: str) -> None:
+    """Each group, as a whole, is in what the program wrote.
+
+    :raises HostmemError: one is not.
     """
-    if means.kind == "kernel-install":
-        with_words(_read_command_line(means), our_groups(means), [])
+    missing = [group for group in groups if group not in text]
+    if missing:
+        raise HostmemError(f"The kernel would not get {' '.join(missing)} at the next boot.", cause=cause, cure=cure)
 
 
-def _read_command_line(means: BootMeans) -> str:
-    with open(f"{os.path.dirname(means.file)}/cmdline", encoding="utf-8", errors="surrogateescape") as file:
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
         return file.read()
 
 

@@ -13,15 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .._guest.sizes import format_size
-from .._host.boot_parameters import (
-    BootMeans,
-    check_words,
-    find_means,
-    grubby_words,
-    how_to_have_means,
-    our_groups,
-    set_groups,
-)
+from .._host.boot_means import BootMeans, find_means, how_to_have_means, our_groups
+from .._host.boot_parameters import check_words, grubby_words, set_groups
 from .._host.errors import Refused
 from .._host.files import remove_file, write_text
 from .._host.hugepages import gigantic, node_directory, pool_directory

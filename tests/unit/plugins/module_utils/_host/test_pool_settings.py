@@ -10,13 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.hostmem.qemu.plugins.module_utils._host.boot_parameters import (
-    BootMeans,
-    check_words,
-    find_means,
-    our_groups,
-    with_words,
-)
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.boot_means import BootMeans, find_means, our_groups
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.boot_parameters import check_words, with_words
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import HostmemError, Refused
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.pool_settings import (
     BootPool,

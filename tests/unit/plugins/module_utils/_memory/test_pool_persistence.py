@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.hostmem.qemu.plugins.module_utils._host.boot_parameters import BootMeans
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.boot_means import BootMeans
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import HostmemError, Refused
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.pool_settings import (
     BootPool,

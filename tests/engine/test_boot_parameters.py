@@ -1,0 +1,150 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Boot parameters as the module hugepages keeps them: by systemd's kernel-install, and by programs with the interfaces of grubby and update-grub."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.boot_loaders import GRUBBY, UPDATE_GRUB, VERSIONS, BootLoader
+from support.huge_page_pool import HugePagePool, huge_page_pool
+
+LINE = "root=/dev/vda  ro quiet\n"
+
+
+@pytest.fixture(name="pool")
+def fixture_pool() -> Iterator[HugePagePool]:
+    with huge_page_pool() as pool:
+        yield pool
+
+
+@pytest.fixture(name="loader", params=["kernel-install", "grubby", "update-grub"])
+def fixture_loader(request: pytest.FixtureRequest, tmp_path: Path) -> BootLoader:
+    """Two kernels that the boot loader has entries of."""
+    return made(tmp_path, request.param)
+
+
+def made(directory: Path, kind: str) -> BootLoader:
+    loader = BootLoader(directory)
+    if kind == "kernel-install":
+        (loader.kernel / "cmdline").write_text(LINE)
+        (loader.kernel / "install.conf").write_text("layout=bls\n")
+        for version in VERSIONS:
+            words = ["kernel-install", "add", version, f"/boot/vmlinuz-{version}"]
+            subprocess.run([*loader.before(), *words], check=True)
+    elif kind == "grubby":
+        loader.install("grubby", GRUBBY)
+        for version in VERSIONS:
+            (loader.entries / f"{version}.conf").write_text(" ".join(LINE.split()) + "\n")
+    else:
+        loader.install("update-grub", UPDATE_GRUB)
+        (loader.default / "grub").write_text('GRUB_CMDLINE_LINUX=""\nGRUB_CMDLINE_LINUX_DEFAULT="quiet"\n')
+        subprocess.run([*loader.before(), "update-grub"], check=True)
+    return loader
+
+
+def entries(loader: BootLoader) -> list[str]:
+    """What each kernel is booted with, as the boot loader has it."""
+    grub = loader.boot / "grub/grub.cfg"
+    if grub.exists():
+        return grub.read_text().splitlines()
+    texts = [path.read_text() for path in sorted(loader.entries.glob("*.conf"))]
+    return [next((line for line in text.splitlines() if line.startswith("options")), text) for text in texts]
+
+
+def wanted(pool: HugePagePool, more: int) -> dict[str, Any]:
+    return {**pool.with_more(more), "persist": "boot"}
+
+
+def words(pool: HugePagePool, more: int) -> str:
+    return f"hugepagesz=2M hugepages={pool.start + more}"
+
+
+def test_words_come_to_each_kernel_are_changed_and_go(pool: HugePagePool, loader: BootLoader) -> None:
+    """Others' words stay, byte for byte where the program leaves them so."""
+    before = loader.files()
+    for pages, old in ((2, None), (3, 2)):
+        checked = loader.hugepages(check=True, **wanted(pool, pages))
+        checked.pop("foreseen")
+        done = loader.hugepages(**wanted(pool, pages))
+        assert "failed" not in done, done
+        assert done == checked
+        assert done["persist"] == "boot"
+        assert len(entries(loader)) == 2
+        for entry in entries(loader):
+            assert f" {words(pool, pages)}" in entry
+            assert "quiet" in entry
+            assert old is None or words(pool, old) not in entry
+        assert not loader.hugepages(**wanted(pool, pages))["changed"]
+    gone = loader.hugepages(state="absent")
+    assert gone["changed"]
+    after = loader.files()
+    assert {path: b" ".join(text.split()) for path, text in after.items()} == {
+        path: b" ".join(text.split()) for path, text in before.items()
+    }
+    assert after.get(str(loader.kernel / "cmdline")) == before.get(str(loader.kernel / "cmdline"))
+    assert pool.pages() == pool.start
+
+
+def failed(loader: BootLoader, pool: HugePagePool, message: str) -> dict[str, Any]:
+    """The error of a run that asks for one page more; everything that boot loaders have is as it was."""
+    before, there = loader.files(), entries(loader)
+    done = loader.hugepages(**wanted(pool, 3))
+    assert done.get("failed"), done
+    assert message in done["error"]["message"]
+    assert done["error"]["cure"]
+    assert entries(loader) == there
+    assert loader.files() == before
+    error: dict[str, Any] = done["error"]
+    return error
+
+
+def test_kernel_install_that_leaves_our_words_out(pool: HugePagePool, tmp_path: Path) -> None:
+    """Its plugin for entries is masked, as kernel-install(8) has it, after they were made."""
+    loader = made(tmp_path, "kernel-install")
+    loader.hugepages(**wanted(pool, 2))
+    (loader.kernel / "install.d/90-loaderentry.install").symlink_to("/dev/null")
+    error = failed(loader, pool, f"The kernel would not get {words(pool, 3)} at the next boot")
+    assert f"{VERSIONS[0]}.conf" in error["cause"]
+    assert "/etc/kernel/install.d" in error["cure"]
+
+
+def test_kernel_install_that_fails_halfway(pool: HugePagePool, tmp_path: Path) -> None:
+    """The entry of the first kernel, which it made already, is taken back."""
+    loader = made(tmp_path, "kernel-install")
+    loader.hugepages(**wanted(pool, 2))
+    plugin = loader.kernel / "install.d/95-full.install"
+    plugin.write_text(f'#!/bin/sh\n[ "$2" != {VERSIONS[1]} ] || {{ echo the disk is full >&2; exit 1; }}\n')
+    plugin.chmod(0o755)
+    error = failed(loader, pool, f"kernel-install add {VERSIONS[1]}")
+    assert "the disk is full" in error["cause"]
+
+
+@pytest.mark.parametrize("already", [0, 2])
+def test_grubby_that_leaves_our_words_out_of_an_entry(pool: HugePagePool, tmp_path: Path, already: int) -> None:
+    loader = made(tmp_path, "grubby")
+    if already:
+        loader.hugepages(**wanted(pool, already))
+    (loader.entries / f"{VERSIONS[1]}.locked").touch()
+    error = failed(loader, pool, f"The kernel would not get {words(pool, 3)} at the next boot")
+    assert "grubby left them out" in error["cause"]
+
+
+@pytest.mark.parametrize("already", [0, 2])
+def test_update_grub_that_leaves_our_words_out(pool: HugePagePool, tmp_path: Path, already: int) -> None:
+    """A file after ours sets the variable anew; the words that were there stay in GRUB's configuration until somebody makes it anew."""
+    loader = made(tmp_path, "update-grub")
+    if already:
+        loader.hugepages(**wanted(pool, already))
+    (loader.default / "grub.d/zz.cfg").write_text('GRUB_CMDLINE_LINUX="rd.break"\n')
+    subprocess.run([*loader.before(), "update-grub"], check=True)
+    error = failed(loader, pool, f"The kernel would not get {words(pool, 3)} at the next boot")
+    assert "/etc/default/grub.d/zz.cfg" in error["cause"]
+    assert "$GRUB_CMDLINE_LINUX" in error["cure"]
