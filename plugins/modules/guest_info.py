@@ -114,6 +114,19 @@ guests:
           returned: when it was not
           type: dict
           sample: {"message": "The memory of guest web1 was not on its device within 120 s."}
+    lost_by_reboot:
+      description:
+        - What a reboot of the host would take of the guest although it is saved, each with the reason; empty when a guest that is saved comes back.
+        - Of a guest that is saved in full, memory that is in its state is not counted.
+      returned: when RV(guests[].ok)
+      type: list
+      elements: str
+      sample: ["memory block ram0 lies on tmpfs, which the host's reboot empties"]
+    start_refused:
+      description: Why the guest would not start, in parts, as its memory is that of a guest which was saved, or was cut off with its host.
+      returned: when RV(guests[].state) is V(stopped), and the start would be refused for that
+      type: dict
+      sample: {"message": "Guest web1 ran when its host went down, and had not been saved.", "cure": "Give up what it was: hostmem discard web1"}
     checkpoint:
       description: What is saved of the guest.
       returned: when RV(guests[].state) is V(saved)

@@ -17,17 +17,19 @@ from .._host.files import read_plain, write_json
 from .._host.host_shutdown import going_down
 from .._host.journald import log_record
 from .._host.times import in_utc
+from .checkpoint_store import is_saved
 from .config import Config
 from .definition import Definition, parse_definition
 from .errors import HostmemError, Refused
-from .generations import living_generations
+from .generations import Generation, living_generations
 from .lasting_checks import volatile_memory
 from .lifecycle import VERB_WAIT, stop
 from .paths import GuestPaths, guest_paths
 from .save import SaveOptions, save
 from .store import load_guest
+from .unforeseen import as_hostmem_error
 
-_ERROR = 3  # syslog(3)
+_ERROR, _WARNING = 3, 4  # syslog(3)
 UNKNOWN = "unknown"
 """The kind of a shutdown when systemd did not answer: the guest is saved rather than lost."""
 
@@ -51,19 +53,27 @@ async def stop_or_save(config: Config, name: str, limits: Limits) -> dict[str, A
     :raises HostmemError: a QEMU could not even be killed.
     """
     paths = guest_paths(config, name)
-    kind = _kind() if load_guest(paths).definition.on_host_shutdown == "save" else ""
+    defined = load_guest(paths).definition
+    kind = _kind() if defined.on_host_shutdown == "save" else ""
     living = living_generations(paths)
     if not kind or not living:
         return await stop(config, name, limits.power_down, limits.wait)
     # What a power cut leaves of the next steps.
     _record(paths, kind, "cut off while it was saved")
     try:
-        definition = parse_definition(living[-1].record.get("definition"))
-        await _save(config, paths, definition, limits.save)
+        await _save(config, paths, _started_with(living) or defined, limits.save)
     except Exception as error:
-        return await _power_down(config, paths, kind, limits, error)
+        if not is_saved(paths):
+            return await _power_down(config, paths, kind, limits, as_hostmem_error(error))
+        _tell_of_leftover(paths, as_hostmem_error(error))
     _record(paths, kind, "saved")
     return {**await stop(config, name, 0.0), "changed": True, "how": "saved"}
+
+
+def _started_with(living: list[Generation]) -> Definition | None:
+    """An update that was cut off leaves a QEMU without a record beside the guest's; the memory of both is the same."""
+    records = [generation.record["definition"] for generation in living if "definition" in generation.record]
+    return parse_definition(records[-1]) if records else None
 
 
 def _kind() -> str:
@@ -75,7 +85,7 @@ def _kind() -> str:
 
 
 async def _save(config: Config, paths: GuestPaths, definition: Definition, limit: float) -> None:
-    found = volatile_memory(definition)
+    found = volatile_memory(config, definition)
     if found:
         raise Refused(
             f"Guest {paths.name} cannot be saved when its host shuts down: {'; '.join(found)}.",
@@ -84,7 +94,19 @@ async def _save(config: Config, paths: GuestPaths, definition: Definition, limit
     await save(config, paths.name, SaveOptions(sync_limit=limit))
 
 
-async def _power_down(config: Config, paths: GuestPaths, kind: str, limits: Limits, error: Exception) -> dict[str, Any]:
+def _tell_of_leftover(paths: GuestPaths, error: HostmemError) -> None:
+    """What failed after the guest was saved, as the end of its QEMU, does not take the guest back."""
+    log_record(
+        f"Guest {paths.name} is saved as its host goes down, but something is left over: {error}",
+        _WARNING,
+        guest=paths.name,
+        event="left-over",
+    )
+
+
+async def _power_down(
+    config: Config, paths: GuestPaths, kind: str, limits: Limits, error: HostmemError
+) -> dict[str, Any]:
     log_record(
         f"Guest {paths.name} is powered down, not saved, as its host goes down ({kind}): {error}",
         _ERROR,
@@ -97,10 +119,9 @@ async def _power_down(config: Config, paths: GuestPaths, kind: str, limits: Limi
     return result
 
 
-def _record(paths: GuestPaths, kind: str, outcome: str, error: Exception | None = None) -> None:
+def _record(paths: GuestPaths, kind: str, outcome: str, error: HostmemError | None = None) -> None:
     """Kept beside the checkpoint. Without space for it the journal alone tells."""
-    parts = error.as_dict() if isinstance(error, HostmemError) else {"message": repr(error)} if error else {}
-    record = {"at": time.time(), "kind": kind, "outcome": outcome, **({"error": parts} if parts else {})}
+    record = {"at": time.time(), "kind": kind, "outcome": outcome, **({"error": error.as_dict()} if error else {})}
     with suppress(OSError):
         write_json(_path(paths), record)
         sync_file(_path(paths))

@@ -12,13 +12,14 @@ from .._host.processes import mapping_flags
 from .._host.times import in_utc
 from .checkpoint_checks import look, refuse_evident
 from .config import Config
-from .definition import Definition
+from .definition import Definition, parse_definition
 from .disks import followed_images
 from .errors import Busy, CommandRefused, HostmemError
 from .firmware import changed_firmware
 from .generations import Generation, living_generations
 from .host_goes_down import last_shutdown
 from .inventory import mapped_file, ram_blocks
+from .lasting_checks import lost_by_reboot
 from .locks import VerbLock
 from .outdated import outdated_reasons
 from .paths import GuestPaths, guest_paths
@@ -28,6 +29,7 @@ from .resources import describe
 from .restore import saved
 from .same_definition import is_same
 from .save import saved_facts
+from .saved_guest import refuse_start_anew
 from .store import StoredGuest, load_guest
 from .update_methods import blockers
 
@@ -45,6 +47,7 @@ async def information(config: Config, name: str) -> dict[str, Any]:
         "definition": guest.definition.as_dict(),
         "layout": describe(guest.definition),
         "last_shutdown": last_shutdown(paths),
+        "lost_by_reboot": lost_by_reboot(config, guest.definition),
     }
     try:
         async with VerbLock(paths):
@@ -52,16 +55,16 @@ async def information(config: Config, name: str) -> dict[str, Any]:
             if living:
                 facts.update(await _running(config, paths, guest, living[-1]))
             else:
-                facts.update(_saved(config, paths))
+                facts.update(_not_running(config, paths, guest.definition))
     except FileNotFoundError:  # not started since the host's boot: there is no run directory yet
-        facts.update(_saved(config, paths))
+        facts.update(_not_running(config, paths, guest.definition))
     except Busy:
         facts["state"] = "busy"
     return facts
 
 
-def _saved(config: Config, paths: GuestPaths) -> dict[str, Any]:
-    """Of a guest that no QEMU carries: what is saved of it, and whether that can be restored here and now; nothing when nothing is.
+def _not_running(config: Config, paths: GuestPaths, definition: Definition) -> dict[str, Any]:
+    """Of a guest that no QEMU carries: what is saved of it, and whether that can be restored here and now; or why it would not start.
 
     The state, which may be as large as the guest, is not read.
     """
@@ -70,13 +73,24 @@ def _saved(config: Config, paths: GuestPaths) -> dict[str, Any]:
     except HostmemError as error:
         return {"state": "saved", "checkpoint": {"restorable": False, "error": error.as_dict()}}
     if manifest is None:
-        return {}
-    facts = saved_facts(manifest)
+        return _start_refused(paths, definition)
+    facts: dict[str, Any] = {"state": "saved", "checkpoint": {**saved_facts(manifest), "restorable": True}}
+    copied = {block.id for block in manifest.blocks if block.copied}
     try:
+        facts["lost_by_reboot"] = lost_by_reboot(config, parse_definition(manifest.definition), copied)
         refuse_evident(look(config, paths, manifest), older=False)
     except HostmemError as error:
-        return {"state": "saved", "checkpoint": {**facts, "restorable": False, "error": error.as_dict()}}
-    return {"state": "saved", "checkpoint": {**facts, "restorable": True}}
+        facts["checkpoint"].update({"restorable": False, "error": error.as_dict()})
+    return facts
+
+
+def _start_refused(paths: GuestPaths, definition: Definition) -> dict[str, Any]:
+    """Nothing when the memory of a guest that is off forbids no start."""
+    try:
+        refuse_start_anew(paths, definition)
+    except HostmemError as error:
+        return {"start_refused": error.as_dict()}
+    return {}
 
 
 async def _running(config: Config, paths: GuestPaths, guest: StoredGuest, generation: Generation) -> dict[str, Any]:
@@ -120,6 +134,7 @@ async def _facts(
         "live_update_blockers": [blocker.as_dict() for blocker in await blockers(found, qmp)],
         "definition_pending": not is_same(generation.record.get("definition"), guest.definition),
         "followed_disks": followed_images(paths, guest.definition),
+        "lost_by_reboot": lost_by_reboot(config, found.definition),
         "restored": _restored(generation.record),
         "run_directory": generation.paths.directory,
         "log_directory": generation.paths.log_directory,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -34,6 +33,7 @@ from .same_definition import is_same
 from .save import SaveOptions, save
 from .saved_guest import discard, refuse_change, refuse_undefine
 from .store import check_guest, define, is_changed, load_guest, undefine
+from .unforeseen import as_hostmem_error
 from .watchdog import Watchdog
 
 Result = dict[str, Any]
@@ -43,16 +43,7 @@ Several = Callable[[Sequence[str]], list[Result]]
 
 def failure(name: str, error: BaseException) -> Result:
     """The result of a guest whose verb failed."""
-    if isinstance(error, HostmemError):
-        return {"guest": name, "ok": False, "changed": False, "error": error.as_dict()}
-    text = "".join(traceback.format_exception_only(type(error), error)).strip()
-    trace = "".join(traceback.format_tb(error.__traceback__)[-3:])
-    return {
-        "guest": name,
-        "ok": False,
-        "changed": False,
-        "error": {"message": f"Unexpected error: {text}", "cause": trace},
-    }
+    return {"guest": name, "ok": False, "changed": False, "error": as_hostmem_error(error).as_dict()}
 
 
 def each(names: Sequence[str], work: Callable[[str], dict[str, Any]]) -> list[Result]:
@@ -125,7 +116,7 @@ def define_guest(config: Config, data: dict[str, Any], check: bool, assume_stopp
     paths = guest_paths(config, wanted.definition.name)
     living = [] if assume_stopped and check else living_generations(paths)
     refuse_shared(config, wanted.definition)
-    refuse_volatile(wanted.definition)
+    refuse_volatile(config, wanted.definition)
     if is_changed(config, wanted):
         refuse_change(paths)
     result = define(config, wanted, bool(living), check)
