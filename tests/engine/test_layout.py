@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.cgroups import own_groups
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.numa import node_cpus
 from support.engine import EngineHost, mapping, wait_until
 from support.host import MACHINE
 from support.materials import huge_pages, pool_lock
@@ -150,7 +151,11 @@ def test_prealloc_of_memfd(host: EngineHost, version: str) -> None:
     with host.qmp("g") as qmp:
         memdev = qmp("query-memdev")[0]
         sealed = qmp("qom-get", path="/objects/ram0", property="seal")
+        context = qmp("qom-get", path="/objects/ram0", property="prealloc-context")
+        cpus = qmp("qom-get", path=context, property="cpu-affinity")
     assert (memdev["merge"], memdev["dump"], memdev["prealloc"], sealed) == (False, False, True, False)
+    assert context == "/objects/threads-ram0"
+    assert set(cpus) == node_cpus([0])
     assert_sound(host, "g", page)
 
 

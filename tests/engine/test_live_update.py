@@ -85,7 +85,17 @@ def test_same_version_packed_anew(host: EngineHost) -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    ["memfd", "tmpfs", "tmpfs temp", "tmpfs prealloc", "file", "file temp", "hugetlbfs", "hugetlbfs temp"],
+    [
+        "memfd",
+        "memfd prealloc",
+        "tmpfs",
+        "tmpfs temp",
+        "tmpfs prealloc",
+        "file",
+        "file temp",
+        "hugetlbfs",
+        "hugetlbfs temp",
+    ],
 )
 def test_memory(host: EngineHost, kind: str) -> None:
     page = host.boot("g", memory={"blocks": [block_of(host, kind)]})

@@ -57,6 +57,8 @@ def block_of(host: EngineHost, kind: str) -> dict[str, Any]:
     """A memory block of a kind; hugetlbfs gets its pages."""
     if kind == "memfd":
         return {"id": "ram0", "size": "64M", "backing": "memfd"}
+    if kind == "memfd prealloc":  # by QEMU, with a thread context
+        return {**block_of(host, "memfd"), "prealloc": True, "policy": "bind", "host_nodes": [0]}
     if kind in ("hugetlbfs", "hugetlbfs temp"):
         mode = "temp" if "temp" in kind else "create"
         directory = str(huge_pages(host, 40) / "g")
