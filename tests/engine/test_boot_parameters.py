@@ -6,13 +6,19 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.hugepages import page_sizes
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.numa import node_memory
 from support.boot_loaders import GRUBBY, UPDATE_GRUB, VERSIONS, BootLoader
 from support.huge_page_pool import HugePagePool, huge_page_pool
 
@@ -148,3 +154,68 @@ def test_update_grub_that_leaves_our_words_out(pool: HugePagePool, tmp_path: Pat
     error = failed(loader, pool, f"The kernel would not get {words(pool, 3)} at the next boot")
     assert "/etc/default/grub.d/zz.cfg" in error["cause"]
     assert "$GRUB_CMDLINE_LINUX" in error["cure"]
+
+
+# --- pages that only a reboot gives
+
+
+def out_of_reach(pool: HugePagePool, size: int) -> dict[str, Any]:
+    """A page that a boot can give, as the node has the memory, and that cannot be had now, as of what is free more has to be kept."""
+    count = pool.pages(size=size) + 1
+    others = sum(pool.pages(size=other) * other for other in page_sizes() if other != size)
+    keep = node_memory(0).total - others - count * size
+    return {"page_size": str(size), "node": 0, "count": count, "persist": "boot", "reserve": str(keep)}
+
+
+@pytest.mark.parametrize("size", page_sizes())
+def test_pages_that_only_a_reboot_gives(pool: HugePagePool, tmp_path: Path, size: int) -> None:
+    """They are asked for at boot, and the module says that a reboot is needed, also when it is run again before that."""
+    loader = made(tmp_path, "kernel-install")
+    before, asked = pool.pages(size=size), out_of_reach(pool, size)
+    checked, done, again = (loader.hugepages(check=check, **asked) for check in (True, False, False))
+    for result in (checked, done, again):
+        assert "failed" not in result, result
+        assert result["reboot_required"]
+        assert result["nodes"][0]["granted"] == 0
+        assert any("Only a reboot of this host can give" in text for text in result["warnings"])
+    assert [result["changed"] for result in (checked, done, again)] == [True, True, False]
+    assert pool.pages(size=size) == before
+    assert all(f"hugepages={asked['count']}" in entry for entry in entries(loader))
+    fewer = loader.hugepages(**{**asked, "count": before, "reserve": "0"})
+    assert (fewer["changed"], fewer["reboot_required"]) == (True, False)
+    loader.hugepages(page_size=str(size), state="absent")
+    assert (loader.kernel / "cmdline").read_text() == LINE
+
+
+PLAY = """
+- hosts: localhost
+  connection: local
+  gather_facts: false
+  tasks:
+    - ansible.builtin.include_role: {name: hostmem.qemu.hypervisor, tasks_from: hugepages}
+    - ansible.builtin.copy: {dest: "{{ told }}", content: "{{ hypervisor_reboot_required | to_json }}"}
+"""
+
+
+@pytest.mark.parametrize("needed", [True, False])
+def test_the_role_hands_on_that_a_reboot_is_needed(pool: HugePagePool, tmp_path: Path, needed: bool) -> None:
+    """As a fact, for whoever called it."""
+    loader = made(tmp_path, "kernel-install")
+    asked = out_of_reach(pool, page_sizes()[-1])
+    wish = asked if needed else {**asked, "count": asked["count"] - 1, "reserve": "0"}
+    told = tmp_path / "told"
+    variables = {"hypervisor_hugepages": [wanted(pool, 0), wish], "hypervisor_foreseen": {}, "told": str(told)}
+    (tmp_path / "play.yml").write_text(PLAY)
+    python = {"ansible_python_interpreter": sys.executable}
+    words = [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", str(tmp_path / "play.yml")]
+    collections = str(Path(inspect.getfile(node_memory)).parents[6])
+    done = subprocess.run(
+        [*loader.before(), *words, "-e", json.dumps({**variables, **python})],
+        env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": collections, "ANSIBLE_LOCAL_TEMP": str(tmp_path / "local")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert told.read_text() == json.dumps(needed)
+    loader.hugepages(page_size=asked["page_size"], state="absent")
