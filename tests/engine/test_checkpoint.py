@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from support.checkpoints import checkpoint, copy_of, digest, put_back, save, went_on
+from support.checkpoints import checkpoint, digest, save, went_on
 from support.engine import EngineHost, wait_until
 from support.sound import assert_alive, assert_sound, refuses
 
@@ -154,21 +154,6 @@ def later_release(host: EngineHost) -> Iterator[None]:
         ),
     ):
         yield
-
-
-def test_restored_only_once(host: EngineHost) -> None:
-    """A copy of the checkpoint that is put back later belongs to older memory."""
-    page = host.boot(NAME)
-    save(host, NAME)
-    copy = copy_of(host, NAME)
-    counter = page.counter
-    host.one("restore", NAME)
-    went_on(host, NAME, counter)
-    save(host, NAME)
-    put_back(copy, checkpoint(host, NAME))
-    refuses(host.refused("restore", NAME), "no mark of this checkpoint")
-    refuses(host.refused("start", NAME), "no mark of this checkpoint")
-    assert host.qemu_pids(NAME) == []
 
 
 @pytest.mark.parametrize("policy", ["refuse", "start"])

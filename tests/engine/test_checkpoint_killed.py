@@ -53,6 +53,8 @@ RESTORE_POINTS = [
     ("_guest/restore.py", "prepare_current", "after", True),
     ("_guest/checkpoint_store.py", "rename_durably", "before", True),
     ("_guest/checkpoint_store.py", "rename_durably", "after", False),
+    ("_guest/checkpoint_store.py", "_write_spent", "before", False),
+    ("_guest/checkpoint_store.py", "_write_spent", "after", False),
     ("_guest/checkpoint_store.py", "remove_durably", "after", False),
     ("_guest/journal.py", "restored", "before", False),
     ("_guest/journal.py", "restored", "after", False),
@@ -156,6 +158,23 @@ def test_qemu_and_runtime_killed_when_it_may_have_run(host: EngineHost) -> None:
     assert host.info(NAME)["state"] == "saved"
     assert host.one("discard", NAME)["changed"]
     assert host.one("start", NAME)["how"] == "started"
+
+
+@pytest.mark.parametrize("function", ["rename_durably", "_write_spent", "remove_durably"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_device_that_fails_when_the_state_is_spent(host: EngineHost, function: str, when: str) -> None:
+    """Until it is known to be spent the guest has not run: it does not, and is saved as before."""
+    page = host.boot(NAME)
+    save(host, NAME)
+    counter = page.counter
+    page.close()
+    with fault(host, "_guest/checkpoint_store.py", function, when, "raise OSError(5, 'Input/output error')"):
+        refuses(host.refused("restore", NAME), "Input/output error")
+        host.wait_quiet()
+    assert host.qemu_pids(NAME) == []
+    assert checkpoint(host, NAME).exists()
+    assert host.one("restore", NAME)["changed"]
+    went_on(host, NAME, counter)
 
 
 def test_refused_cont_takes_the_restore_back(host: EngineHost) -> None:

@@ -23,6 +23,7 @@ from .backing_pages import fill_file, lay_out
 from .backing_pools import check_nodes, check_pools, page_demand
 from .backing_space import Demand, check_space
 from .backing_state import Access, FileState, directory_access, directory_state, file_access, file_state
+from .checkpoint_store import saved_in
 from .errors import Refused
 from .layout import PlacedBlock
 from .sizes import round_up
@@ -156,6 +157,8 @@ def _plan_file(placed: PlacedBlock, user: User, system: FileSystem, fresh: bool)
     # A cold start is alone on shared memory; whoever maps the file is another guest, perhaps one that has not touched it yet.
     if before.mapped_by and (reset or wrong_size or (fresh and placed.block.mmap == "shared")):
         raise _mapped(placed.path, before)
+    if reset or wrong_size or (before.exists and fresh and placed.block.mmap == "shared"):
+        _refuse_saved(placed.path)
     if wrong_size and not reset:
         raise Refused(
             f"{placed.path} is {before.size} bytes long instead of {after.size}.",
@@ -231,12 +234,24 @@ def plan_absent(blocks: Sequence[PlacedBlock]) -> Plan:
     for item in plan.files:
         if item.before.mapped_by:
             raise _mapped(item.placed.path, item.before)
+        _refuse_saved(item.placed.path)
     going = {item.placed.path for item in plan.files if item.before.exists}
     for path in dict.fromkeys(os.path.dirname(path) for path in going):
         present = directory_state(path)
         stays = os.path.ismount(path) or any(f"{path}/{name}" not in going for name in os.listdir(path))
         plan.directories.append(DirectoryPlan(path, present, present if stays else None))
     return plan
+
+
+def _refuse_saved(path: str) -> None:
+    """:raises Refused: the file is the memory of a saved guest, which nobody maps."""
+    guest = saved_in(path)
+    if guest:
+        raise Refused(
+            f"{path} is the memory of the saved guest {guest}.",
+            cause="Its state would not fit what the file becomes.",
+            cure=f"Restore the guest first (hostmem restore {guest}), or give it up (hostmem discard {guest}).",
+        )
 
 
 def apply_absent(plan: Plan) -> None:

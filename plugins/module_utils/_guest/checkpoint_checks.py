@@ -76,7 +76,7 @@ def _evident_problems(here: Situation, older: bool) -> list[str]:
         *_definition_problems(here),
         *_qemu_problems(here, older),
         *_size_problems(here),
-        *_mark_problems(here.manifest),
+        *_mark_problems(here),
         *_memory_problems(here.manifest, here.definition),
         *_image_problems(here.manifest),
     ]
@@ -156,8 +156,10 @@ def _content_problems(here: Situation) -> Iterator[str]:
         yield f"{path} is damaged: it does not have the digest it was written with"
 
 
-def _mark_problems(manifest: Manifest) -> Iterator[str]:
-    for mark in checkpoint_store.missing_marks(manifest):
+def _mark_problems(here: Situation) -> Iterator[str]:
+    if checkpoint_store.was_spent(here.paths, here.manifest):
+        yield "this checkpoint was spent, or given up, before: the guest has run since"
+    for mark in checkpoint_store.missing_marks(here.manifest):
         yield f"{os.path.dirname(mark)} has no mark of this checkpoint: the guest has run since, or it is other memory"
 
 

@@ -8,19 +8,21 @@
 ``checkpoint``        the guest is saved. By a rename it becomes so, and by a rename it ceases to be.
 ``checkpoint.spent``  the guest may have run again since: this state is older than its memory and must never be loaded.
 
-A mark of the checkpoint's token lies beside the memory that stayed in place. It goes before the guest runs again, so that a copy
-of the state which somebody puts back later fits no memory any more.
+A mark of the checkpoint's token lies beside the memory that stayed in place, and names its files. It goes before the guest runs again, so
+that a copy of the state which somebody puts back later fits no memory any more. Devices have no place for marks: the tokens of
+checkpoints that were spent, or given up, are kept, too.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 
-from .._host.durable import remove_durably, rename_durably, sync_directory, write_durably
-from .._host.files import read_plain
+from .._host.durable import remove_durably, rename_durably, sync_directory, sync_file, write_durably
+from .._host.files import read_plain, write_json
 from .definition import Definition
 from .errors import HostmemError, Refused
 from .layout import layout, parse_file_name
@@ -48,7 +50,9 @@ def state_path(directory: str) -> str:
 
 
 def begin(paths: GuestPaths) -> str:
-    """An empty directory for a checkpoint that is to be written."""
+    """An empty directory for a checkpoint that is to be written. A stale copy is not left in its way."""
+    if is_stale(paths):
+        shutil.rmtree(paths.checkpoint)
     shutil.rmtree(paths.unfinished_checkpoint, ignore_errors=True)
     os.mkdir(paths.unfinished_checkpoint, 0o700)
     return paths.unfinished_checkpoint
@@ -111,19 +115,65 @@ def missing_marks(manifest: Manifest) -> list[str]:
 
 
 def spend(paths: GuestPaths, manifest: Manifest) -> None:
-    """Right before the guest runs again.
+    """Right before the guest runs again; what an earlier call has done already is done again, to its device.
 
     :raises OSError: it is not known to be spent: the guest must not run.
     """
-    rename_durably(paths.checkpoint, paths.spent_checkpoint)
+    if is_saved(paths):
+        rename_durably(paths.checkpoint, paths.spent_checkpoint)
+    else:
+        sync_directory(paths.state)
+    _write_spent(paths, {*_spent(paths), manifest.token})
     for mark in _marks(manifest):
         remove_durably(mark)
+        sync_directory(os.path.dirname(mark))
 
 
 def unspend(paths: GuestPaths, manifest: Manifest) -> None:
-    """Take ``spend`` back for a guest that did not run."""
+    """Take ``spend`` back, however far it came, for a guest that did not run."""
     _make_marks(manifest)
-    rename_durably(paths.spent_checkpoint, paths.checkpoint)
+    _write_spent(paths, _spent(paths) - {manifest.token})
+    if is_spent(paths):
+        rename_durably(paths.spent_checkpoint, paths.checkpoint)
+
+
+def load_spent(paths: GuestPaths) -> Manifest:
+    """The manifest of a checkpoint that is being spent.
+
+    :raises HostmemError: it cannot be read.
+    """
+    try:
+        return parse_manifest(read_plain(f"{paths.spent_checkpoint}/{_MANIFEST}"))
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise HostmemError(f"The manifest in {paths.spent_checkpoint} cannot be read.", cause=str(error)) from error
+
+
+def was_spent(paths: GuestPaths, manifest: Manifest) -> bool:
+    """Whether this is a copy of a checkpoint that was spent, or given up, before."""
+    return manifest.token in _spent(paths)
+
+
+def is_stale(paths: GuestPaths) -> bool:
+    """Whether what lies there as a checkpoint is a copy that somebody put back after the guest had gone on."""
+    try:
+        manifest = load(paths)
+    except HostmemError:
+        return False
+    return manifest is not None and (was_spent(paths, manifest) or bool(missing_marks(manifest)))
+
+
+def _spent(paths: GuestPaths) -> set[str]:
+    try:
+        kept = json.loads(read_plain(paths.spent_tokens))
+    except FileNotFoundError:
+        return set()
+    return set(kept)
+
+
+def _write_spent(paths: GuestPaths, tokens: Iterable[str]) -> None:
+    write_json(paths.spent_tokens, sorted(tokens))
+    sync_file(paths.spent_tokens)
+    sync_directory(paths.state)
 
 
 def forget_spent(paths: GuestPaths, definition: Definition) -> None:
@@ -136,6 +186,10 @@ def forget_spent(paths: GuestPaths, definition: Definition) -> None:
 def discard_all(paths: GuestPaths, memory: Iterable[str]) -> bool:
     """Give a saved guest up, whatever is left of it: first the state, then the marks in these directories. True when there was something."""
     found = is_saved(paths)
+    with suppress(HostmemError):  # a damaged one loads nowhere
+        manifest = load(paths)
+        if manifest is not None:
+            _write_spent(paths, {*_spent(paths), manifest.token})
     if found:  # renamed first: half a checkpoint must not count
         shutil.rmtree(paths.spent_checkpoint, ignore_errors=True)
         rename_durably(paths.checkpoint, paths.spent_checkpoint)
@@ -163,23 +217,40 @@ def marks_in(paths: GuestPaths, memory: Iterable[str]) -> list[str]:
     return sorted(found)
 
 
+def saved_in(path: str) -> str:
+    """Which saved guest's memory a RAM file is; empty when it is none's. The guest's own marks count, too."""
+    directory, name = os.path.split(path)
+    with suppress(FileNotFoundError, NotADirectoryError):
+        for entry in sorted(os.listdir(directory)):
+            if entry.startswith(_MARK) and name in _names_in(f"{directory}/{entry}"):
+                return entry.removeprefix(_MARK).rpartition(".")[0]
+    return ""
+
+
+def _names_in(mark: str) -> list[str]:
+    try:
+        return read_plain(mark).decode().split("\n")
+    except (OSError, ValueError):
+        return []
+
+
 def memory_directories(definition: Definition) -> list[str]:
     """Where the guest's named RAM files lie."""
     return sorted({placed.block.directory for placed in layout(definition) if placed.path})
 
 
 def _make_marks(manifest: Manifest) -> None:
-    for mark in _marks(manifest):
+    for mark, names in _marks(manifest).items():
         if not os.path.exists(mark):
-            write_durably(mark, b"")
+            write_durably(mark, "\n".join(names).encode())
             sync_directory(os.path.dirname(mark))
 
 
-def _marks(manifest: Manifest) -> Sequence[str]:
-    """One in each directory with RAM files that stayed in place; a device has no place for one, and NVDIMMs are not ours."""
-    places = {
-        os.path.dirname(block.place)
-        for block in manifest.blocks
-        if not block.copied and parse_file_name(os.path.basename(block.place))
-    }
-    return [f"{directory}/{_MARK}{manifest.guest}.{manifest.token}" for directory in sorted(places)]
+def _marks(manifest: Manifest) -> dict[str, list[str]]:
+    """One in each directory with RAM files that stayed in place, with their names; a device has no place for one, and NVDIMMs are not ours."""
+    found: dict[str, list[str]] = {}
+    for block in manifest.blocks:
+        directory, name = os.path.split(block.place)
+        if not block.copied and parse_file_name(name):
+            found.setdefault(f"{directory}/{_MARK}{manifest.guest}.{manifest.token}", []).append(name)
+    return found

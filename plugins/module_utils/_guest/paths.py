@@ -118,6 +118,11 @@ class GuestPaths:
         """The same from the moment on in which the guest may run again: it must not be loaded a second time."""
         return f"{self.state}/checkpoint.spent"
 
+    @property
+    def spent_tokens(self) -> str:
+        """Which checkpoints of the guest were spent or given up: a copy of one that is put back later is worth nothing."""
+        return f"{self.state}/spent.json"
+
     def generation(self, number: int) -> GenerationPaths:
         return GenerationPaths(number, f"{self.run}/gen-{number}", self.log)
 

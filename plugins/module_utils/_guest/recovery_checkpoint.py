@@ -29,7 +29,12 @@ _QUIT_TIMEOUT = 10.0
 def concerns_checkpoint(paths: GuestPaths, entry: dict[str, Any] | None, living: list[Generation]) -> bool:
     """Whether a save or restore was cut off. A saved guest has no QEMU: one that lives is left over, or has not run yet."""
     steps = (SAVING, RESTORING, RESTORED)
-    return bool(living) and (checkpoint_store.is_saved(paths) or (entry or {}).get("step") in steps)
+    return bool(living) and (_is_saved(paths) or (entry or {}).get("step") in steps)
+
+
+def _is_saved(paths: GuestPaths) -> bool:
+    """A copy that somebody put back while the guest runs says nothing of it."""
+    return checkpoint_store.is_saved(paths) and not checkpoint_store.is_stale(paths)
 
 
 async def recover_checkpoint(paths: GuestPaths, entry: dict[str, Any], living: list[Generation]) -> str:
@@ -37,7 +42,7 @@ async def recover_checkpoint(paths: GuestPaths, entry: dict[str, Any], living: l
 
     :raises HostmemError: a QEMU can neither go on nor be ended.
     """
-    if checkpoint_store.is_saved(paths):
+    if _is_saved(paths):
         for generation in living:
             await _dismiss_unasked(generation)
         forget_all(paths)
@@ -94,6 +99,8 @@ async def _gone(generation: Generation) -> bool:
 
 
 async def _finish_restore(paths: GuestPaths, generation: Generation, qmp: Qmp, entry: dict[str, Any]) -> None:
+    if entry.get("step") != RESTORED:  # it was cut off in the middle of spending
+        checkpoint_store.spend(paths, checkpoint_store.load_spent(paths))
     if entry.get("was_running", True) and await qmp.status() == "paused":
         await qmp.execute("cont")
     await set_normal(qmp)

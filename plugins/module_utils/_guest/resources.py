@@ -30,7 +30,7 @@ from .layout import layout
 from .nics import taps
 from .nvdimm_files import check_nvdimm, ensure_nvdimm
 from .paths import GuestPaths, guest_paths
-from .saved_guest import copied_blocks, keeps_memory, refuse_start_anew, refuse_used
+from .saved_guest import copied_blocks, keeps_memory, refuse_saved_parts, refuse_start_anew, refuse_used
 from .store import StoredGuest, load_guest
 
 
@@ -55,6 +55,7 @@ def foresee(config: Config, definition: Definition) -> None:
         return
     refuse_start_anew(paths, definition)
     definition = resolved(definition)
+    refuse_saved_parts(config, definition)
     _plan(config, definition, slice_groups if config.manager == "systemd" else own_groups)
     for nvdimm in definition.nvdimms:
         check_nvdimm(nvdimm)
@@ -79,6 +80,7 @@ def prepare(config: Config, guest: StoredGuest) -> None:
         _prepare_saved(config, paths, definition)
         return
     refuse_start_anew(paths, guest.definition)
+    refuse_saved_parts(config, definition)
     disown_opened(config, definition)
     clear_left(config, definition)
     plan = _plan(config, definition, own_groups)

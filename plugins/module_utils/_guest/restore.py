@@ -224,7 +224,12 @@ class _Restore:
         """The state is spent before the guest runs; whatever happens then, it is never loaded to this memory again."""
         await set_normal(qmp)
         prepare_current(self._paths, Generation(qemu.generation, qemu.process, {}))
-        checkpoint_store.spend(self._paths, self._manifest)
+        try:
+            checkpoint_store.spend(self._paths, self._manifest)
+        except OSError:  # it has not run, and must not
+            qemu.end()
+            checkpoint_store.unspend(self._paths, self._manifest)
+            raise
         self._write(RESTORED)
         if self._manifest.was_running:
             await self._continue(qemu, qmp)

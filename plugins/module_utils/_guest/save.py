@@ -130,7 +130,7 @@ async def _save(paths: GuestPaths, old: Generation, qmp: Qmp, options: SaveOptio
         sizes = {"copied_bytes": plan.copied_bytes, "in_place_bytes": plan.in_place_bytes}
         return {"changed": True, "would": {**sizes, "seconds": seconds}}
     await presync(paths.name, lasting_files(found.definition, plan), options.sync_limit)
-    manifest = await _Save(paths, found, stored, plan, qmp).run()
+    manifest = await _Save(paths, found, plan, qmp).run()
     await dismiss(old, qmp)
     forget_all(paths)
     unmark_running(paths)
@@ -197,10 +197,9 @@ def _pending(stored: Definition, found: Preflight) -> Iterator[Refused]:
 class _Save:
     """One attempt."""
 
-    def __init__(self, paths: GuestPaths, found: Preflight, stored: Definition, plan: MemoryPlan, qmp: Qmp) -> None:
+    def __init__(self, paths: GuestPaths, found: Preflight, plan: MemoryPlan, qmp: Qmp) -> None:
         self._paths = paths
         self._found = found
-        self._stored = stored
         self._old = found.generation
         self._plan = plan
         self._qmp = qmp
@@ -274,6 +273,9 @@ class _Save:
         sync_memory(self._found.definition, self._plan)
         size, digest = sha256_of(state)
         record = self._old.record
+        # It may have been changed since the save began.
+        stored = load_guest(self._paths).definition
+        refuse(list(_pending(stored, self._found)))
         manifest = Manifest(
             guest=self._paths.name,
             token=os.urandom(8).hex(),
@@ -287,7 +289,7 @@ class _Save:
                 "package": self._found.running_package,
             },
             definition=record["definition"],
-            defined=definition_digest(self._stored),
+            defined=definition_digest(stored),
             layout=layout_digest(self._found.definition),
             argv=record["argv"],
             inventory=self._found.live,
@@ -306,11 +308,17 @@ class _Save:
 
 
 def image_states(disks: dict[str, list[dict[str, Any]]]) -> dict[str, list[int]]:
-    """Size and time of the last change (nanoseconds) of the image files that guests write; block devices tell neither."""
+    """Size and time of the last change (nanoseconds) of the image files that guests write; block devices and servers tell neither.
+
+    The time is brought to the device first: a guest's own flush is fdatasync(2), which does not.
+
+    :raises OSError: a device could not take it.
+    """
     found = {}
-    for chain in disks.values():
-        for image in chain:
-            state = os.stat(image["path"])
-            if stat.S_ISREG(state.st_mode):
-                found[image["path"]] = [state.st_size, state.st_mtime_ns]
+    images = [image["path"] for chain in disks.values() for image in chain if image["identity"] is not None]
+    for path in images:
+        if stat.S_ISREG(os.stat(path).st_mode):
+            sync_file(path)
+            state = os.stat(path)
+            found[path] = [state.st_size, state.st_mtime_ns]
     return found

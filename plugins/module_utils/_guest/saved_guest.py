@@ -14,12 +14,14 @@ from . import checkpoint_store
 from .config import Config
 from .definition import Definition, parse_definition
 from .errors import HostmemError, Refused
-from .layout import PlacedBlock
+from .layout import PlacedBlock, layout
 from .locks import VerbLock
+from .manifest import definition_digest
 from .paths import GuestPaths, guest_paths
 from .recovery import settled
 from .running_mark import refuse_after_power_cut, unmark_running, went_down
-from .store import load_guest
+from .saved_memory import memory_identity
+from .store import guest_names, load_guest
 
 VERB_WAIT = 60.0
 
@@ -50,9 +52,12 @@ def refuse_start_anew(paths: GuestPaths, definition: Definition) -> None:
     refuse_after_power_cut(paths, definition)
 
 
-def refuse_change(paths: GuestPaths) -> None:
-    """:raises Refused: the guest is saved, or was being restored."""
+def refuse_change(paths: GuestPaths, wanted: Definition) -> None:
+    """:raises Refused: the guest is saved, or was being restored, and this is not the definition that it was saved with."""
     if checkpoint_store.is_saved(paths) or checkpoint_store.is_spent(paths):
+        manifest = checkpoint_store.load(paths)
+        if manifest is not None and definition_digest(wanted) == manifest.defined:
+            return
         raise Refused(
             f"Guest {paths.name} is saved; its definition is not changed meanwhile.",
             cause="It could not be restored afterwards.",
@@ -95,6 +100,42 @@ def refuse_used(paths: GuestPaths, placed: PlacedBlock) -> None:
             cause="That process can change it.",
             cure="End that process first.",
         )
+
+
+def refuse_saved_parts(config: Config, definition: Definition) -> None:
+    """As root, before a start anew: a device tells nobody that a saved guest's memory is on it.
+
+    :param definition: with its namespaces resolved.
+    :raises Refused: another guest that is saved has its memory there.
+    """
+    wanted = [placed for placed in layout(definition) if placed.block.device]
+    for name in guest_names(config) if wanted else []:
+        if name != definition.name:
+            for part in _saved_parts(guest_paths(config, name)):
+                for placed in wanted:
+                    if _meet(part, memory_identity(placed)):
+                        raise Refused(
+                            f"{placed.place} has the memory of the saved guest {name} on it.",
+                            cause="Its state would not fit what the memory becomes.",
+                            cure=f"Restore that guest first (hostmem restore {name}), or give it up (hostmem discard {name}).",
+                        )
+
+
+def _saved_parts(paths: GuestPaths) -> list[dict[str, Any]]:
+    """Parts of device-DAX devices in which a saved guest's memory stayed."""
+    try:
+        manifest = checkpoint_store.load(paths)
+    except HostmemError:
+        return []
+    blocks = manifest.blocks if manifest else []
+    return [block.identity for block in blocks if not block.copied and "namespace" in block.identity]
+
+
+def _meet(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    same = one["namespace"] == other["namespace"]
+    return bool(
+        same and one["offset"] < other["offset"] + other["size"] and other["offset"] < one["offset"] + one["size"]
+    )
 
 
 async def discard(config: Config, name: str, check: bool) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def define_guest(config: Config, data: dict[str, Any], check: bool, assume_stopp
     refuse_shared(config, wanted.definition)
     refuse_volatile(config, wanted.definition)
     if is_changed(config, wanted):
-        refuse_change(paths)
+        refuse_change(paths, wanted.definition)
     result = define(config, wanted, bool(living), check)
     if config.manager == "systemd":
         result["changed"] = ensure_mount_dependencies(wanted.definition, check) or result["changed"]
