@@ -11,6 +11,7 @@ from collections import Counter
 from typing import Any
 
 from . import arguments
+from .backend_options import NOT_KEYS
 from .command_line import Option, parse_command_line
 from .definition import Definition
 from .errors import DefinitionError
@@ -77,7 +78,8 @@ class _Check:
 
     def _only(self, what: str, got: dict[str, str], allowed: set[str]) -> None:
         for key in sorted(set(got) - allowed):
-            self.problems.append(f"{what}: {key}={got[key]} is not in the definition")
+            reason = f" ({key} {NOT_KEYS[key]})" if key in NOT_KEYS and what.startswith("memory backend ") else ""
+            self.problems.append(f"{what}: {key}={got[key]} is not in the definition{reason}")
 
     def _check_permitted(self) -> None:
         for option in self._options:

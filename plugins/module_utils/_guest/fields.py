@@ -45,6 +45,12 @@ class Fields:
         self._seen.add(name)
         return self._data.get(name)
 
+    def refuse(self, name: str, reason: str) -> None:
+        """A key that is not to be there, with a reason of its own."""
+        if name in self._data:
+            self._seen.add(name)
+            self.fail(name, reason)
+
     def text(self, name: str, default: str | None = None, pattern: str = "", hint: str = "") -> str:
         """A string; required when there is no default."""
         value = self.raw(name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from .backend_options import NO_RAM, NOT_KEYS
 from .fields import IDENTIFIER, IDENTIFIER_HINT, Fields
 from .sizes import format_size
 
@@ -70,7 +71,7 @@ class MemoryBlock:
 
 def parse_block(fields: Fields, guest: str) -> MemoryBlock:
     """One memory block; what is wrong goes to the problems of ``fields``. ``guest`` names the default directory."""
-    backing = fields.choice("backing", BACKINGS, "memfd")
+    backing = _backing(fields)
     device = fields.text("device", "", _DEVICE, "is not a devdax device such as /dev/dax0.0")
     namespace = fields.text("namespace", "", NAMESPACE, NAMESPACE_HINT)
     on_device = bool(device or namespace)
@@ -102,11 +103,21 @@ def parse_block(fields: Fields, guest: str) -> MemoryBlock:
         merge=fields.boolean("merge", True),
         dump=fields.boolean("dump", True),
     )
+    for name, reason in NOT_KEYS.items():
+        for key in dict.fromkeys((name, name.replace("-", "_"))):
+            fields.refuse(key, reason)
     fields.finish()
     for check in (_check_private, _check_policy, _check_backing, _check_device, _check_pmem, _check_filling):
         check(block, fields)
     _check_block_size(block, fields)
     return block
+
+
+def _backing(fields: Fields) -> str:
+    if fields.raw("backing") == "ram":
+        fields.fail("backing", NO_RAM)
+        return "memfd"
+    return fields.choice("backing", BACKINGS, "memfd")
 
 
 def _missing_size(fields: Fields) -> int:

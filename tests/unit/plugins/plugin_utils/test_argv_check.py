@@ -148,7 +148,7 @@ TAMPERED = [
     ("CPUs to plug", replace("cpus=1", "cpus=1,maxcpus=4"), "-smp: maxcpus=4 is not in the definition"),
     ("memory to plug", replace("size=262144k", "size=262144k,slots=2,maxmem=4G"), "-m: maxmem=4G is not"),
     ("file punched, otherwise spelt", replace("prealloc=off", "prealloc=off,discard-data=yes"), "discard-data=yes"),
-    ("ROM", replace("prealloc=off", "prealloc=off,rom=on"), "rom=on is not in the definition"),
+    ("ROM", replace("prealloc=off", "prealloc=off,rom=on"), "rom=on is not in the definition (rom leaves no choice"),
     ("offset in the file", replace("prealloc=off", "prealloc=off,offset=4096"), "offset=4096 is not in the definition"),
     ("persistent memory", replace("prealloc=off", "prealloc=off,pmem=on"), "pmem=on is not in the definition"),
     ("shared and not shared", replace("share=on", "share=on,share=off"), "memory backend ram0: share is 'on,off'"),
