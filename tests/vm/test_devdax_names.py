@@ -218,3 +218,34 @@ def test_a_clearing_that_gets_on_is_not_cut_off_by_systemd(vm: VmRuntime) -> Non
     vm.python(FILL.format(device=device, size=SIZE))
     assert vm.python(STALL.format(device=device, size=SIZE, last=LAST)).split() == ["False", "success"]
     assert record(vm) == []
+
+
+# On the host: the device comes while the unit waits.
+LATE = """
+import json, subprocess, time
+def said(*words):
+    return subprocess.run(words, stdout=subprocess.PIPE, text=True).stdout.strip()
+def state():
+    return said("systemctl", "show", "--value", "-p", "ActiveState", "hostmem-guest@g")
+said("ndctl", "disable-namespace", {namespace!r})
+asked = said("python3", "-IS", "{place}/lib/bin/hostmem", "start", "g")
+said("systemctl", "start", "--no-block", "hostmem-guest@g")
+end = time.monotonic() + 300
+while state() not in ("active", "failed") and "web1" not in said("journalctl", "-o", "cat", "HOSTMEM_EVENT=waiting"):
+    assert time.monotonic() < end
+    time.sleep(0.5)
+without = state()
+said("ndctl", "enable-namespace", {namespace!r})
+said("systemctl", "start", "hostmem-guest@g")
+print(json.dumps([json.loads(asked)["results"][0]["error"], without, state()]))
+"""
+
+
+def test_a_device_that_comes_late_is_waited_for(vm: VmRuntime) -> None:
+    listed = json.loads(vm.host.run("ndctl list -N -r region1"))
+    namespace = next(item["dev"] for item in listed if item.get("name") == "web1")
+    asked, without, state = json.loads(vm.python(LATE.format(place=PLACE, namespace=namespace)))
+    assert "web1" in asked["message"]  # whoever asks is told
+    assert (without, state) == ("activating", "active")
+    assert vm.one("info", "g")["state"] == "running"
+    vm.host.run("systemctl stop hostmem-guest@g")

@@ -18,6 +18,10 @@ from .definition import Definition, shared_device_parts
 from .errors import Refused
 
 
+class NotThere(Refused):
+    """A device that a definition names is not there now: it may come."""
+
+
 def known_namespaces(devices: str = DEVICES) -> list[Namespace]:
     """All namespaces of this host; none without persistent memory."""
     return [namespace for region in regions_in_sysfs(devices) for namespace in region.namespaces]
@@ -26,7 +30,8 @@ def known_namespaces(devices: str = DEVICES) -> list[Namespace]:
 def resolved(definition: Definition, devices: str = DEVICES) -> Definition:
     """The definition with the device of each namespace that it names.
 
-    :raises Refused: there is no such namespace, or it is not the only one, or has no device; or two names are one device.
+    :raises NotThere: there is no such namespace, or it has no device.
+    :raises Refused: it is not the only one; or two names are one device.
     """
     if not any(block.namespace for block in definition.blocks) and not any(
         nvdimm.namespace for nvdimm in definition.nvdimms
@@ -54,12 +59,13 @@ def device_of(name: str, known: Sequence[Namespace], what: str) -> str:
     """Path of the device of the devdax namespace with this name or UUID.
 
     :param what: names it, for errors.
-    :raises Refused: it is not there, or not the only one; with the namespaces that come near.
+    :raises NotThere: with the namespaces that come near.
+    :raises Refused: it is not the only one.
     """
     found = [item for item in known if item.mode == "devdax" and _is_called(item, name)]
     if not found:
         near = [_described(item) for item in known if item.mode == "devdax" or _is_called(item, name)]
-        raise Refused(
+        raise NotThere(
             f"{what}: there is no devdax namespace with the name or UUID {name}.",
             cause=f"There are: {'; '.join(near) or 'none at all'}.",
             cure="Correct namespace, or make it with hostmem.qemu.pmem_namespace (mode devdax).",
@@ -71,7 +77,7 @@ def device_of(name: str, known: Sequence[Namespace], what: str) -> str:
             cure="Name it by its UUID.",
         )
     if not found[0].enabled or not found[0].device:
-        raise Refused(
+        raise NotThere(
             f"{what}: the namespace {name} ({found[0].dev}) is disabled.",
             cure=f"ndctl enable-namespace {found[0].dev}",
         )

@@ -18,6 +18,7 @@ from .._host.users import run_as
 from .config import Config
 from .errors import HostmemError
 from .generations import qemu_processes
+from .late_devices import check_devices_there
 from .live_update import UpdateOptions
 from .paths import guest_paths
 from .resources import make_directories
@@ -59,7 +60,7 @@ def wait_stopped(names: Sequence[str]) -> list[Result]:
 def _change(
     config: Config, names: Sequence[str], verb: str, check: bool, needed: Callable[[str], bool], **options: Any
 ) -> list[Result]:
-    foretell = would_start if check and verb == "start" else would
+    foretell = would if verb != "start" else would_start if check else _would_begin
     known = each(names, lambda name: foretell(config, name, needed(name)))
     wanted = [item["guest"] for item in known if item["ok"] and item["changed"]]
     if check or not wanted:
@@ -67,6 +68,13 @@ def _change(
     return in_order(
         names, [item for item in known if item["guest"] not in wanted] + _ask(config, wanted, verb, options)
     )
+
+
+def _would_begin(config: Config, name: str, changed: bool) -> dict[str, Any]:
+    """The unit waits for a device that is not there; whoever asks for a start is told."""
+    if changed:
+        check_devices_there(load_guest(guest_paths(config, name)).definition)
+    return would(config, name, changed)
 
 
 def update_guests(config: Config, names: Sequence[str], options: UpdateOptions) -> list[Result]:

@@ -20,6 +20,7 @@ from .config import Config
 from .errors import HostmemError
 from .generations import qemu_processes
 from .host_goes_down import Limits, stop_or_save
+from .late_devices import wait_for_devices
 from .lifecycle import start, stop
 from .live_update import UpdateOptions, update
 from .locks import resource_locks
@@ -28,6 +29,7 @@ from .paths import guest_paths
 from .recovery import recover
 from .restore import RestoreOptions
 from .settle import settle
+from .store import load_guest
 from .verbs import Result, ensure_guest_taps, failure, hangs, prepare_alone, release_guest
 from .watchdog import Watchdog
 
@@ -79,11 +81,18 @@ def _plain(name: str, work: Any) -> Result:
 
 def _prepare(config: Config, name: str) -> Result:
     """A failure ends the unit's start here: it is the answer for whoever asked."""
-    result = _plain(name, lambda: prepare_alone(config, name))
+    result = _plain(name, lambda: _prepare_when_there(config, name))
     if not result["ok"] and os.path.isdir(guest_paths(config, name).run):
         # The directory is the unprivileged user's: root writes nothing in it.
         run_as(config.user, lambda: _answer_request(config, name, result))
     return result
+
+
+def _prepare_when_there(config: Config, name: str) -> dict[str, Any]:
+    paths = guest_paths(config, name)
+    if not qemu_processes(paths):
+        wait_for_devices(load_guest(paths).definition)
+    return prepare_alone(config, name)
 
 
 def _answer_request(config: Config, name: str, result: Result) -> bool:
