@@ -111,6 +111,9 @@ options:
         (RV(reboot_required)).
       - V(auto) is V(boot) for pages that the kernel can hardly find at run time, those beyond 4 MiB on x86-64, else V(tmpfiles).
       - V(none) is for now only. What an earlier run configured for these nodes is removed.
+      - A boot that grants less says nothing of it. Where systemd runs, C(hostmem-hugepages.service) compares the pools with what was asked for
+        at each boot, and fails with the numbers (C(systemctl --failed), C(journalctl -u hostmem-hugepages)). It comes and goes with that
+        configuration.
     type: str
     choices: [auto, tmpfiles, boot, none]
     default: auto

@@ -20,8 +20,9 @@ from .._host.files import remove_file, write_text
 from .._host.hugepages import gigantic, node_directory, pool_directory
 from .._host.own_files import HEADER, read_own
 from .._host.pool_settings import later_bare_counts, parse_boot_pools
-from .._host.programs import find_program
-from .._host.unit_files import require_systemd
+from .._host.programs import find_program, required
+from .._host.unit_files import require_systemd, unit_path
+from .pool_check_unit import UNIT, apply_check_unit, current_unit, wanted_unit
 
 TMPFILES = "/etc/tmpfiles.d/hostmem-hugepages.conf"
 NAME = "hostmem-hugepages"
@@ -32,15 +33,30 @@ _LINE = re.compile(r"w! (\S+) - - - - (\d+)")
 class PersistentPools:
     """What is configured for boots, of ours.
 
-    ``files``: numbers by file of the kernel, written by systemd-tmpfiles. ``boot``: pages by page size and node.
+    ``files``: numbers by file of the kernel, written by systemd-tmpfiles. ``boot``: pages by page size and node. ``unit``: the text of the unit that
+    looks whether the kernel granted them.
     """
 
     files: Mapping[str, int]
     boot: Mapping[int, Mapping[int, int]]
+    unit: str = ""
 
     def pages(self, page_size: int, node: int) -> int:
         """Pages that our configuration gives a node at boot."""
         return self.files.get(_node_file(page_size, node)) or self.boot.get(page_size, {}).get(node, 0)
+
+    @property
+    def by_directory(self) -> dict[str, int]:
+        """Pages by directory of a pool of a node, whichever way they are asked for."""
+        boot = {
+            node_directory(size, node): pages for size, counts in self.boot.items() for node, pages in counts.items()
+        }
+        files = {
+            os.path.dirname(path): pages
+            for path, pages in self.files.items()
+            if os.path.basename(path) == "nr_hugepages"
+        }
+        return {**boot, **files}
 
     def as_dict(self) -> dict[str, Any]:
         """For results; configured_in() reads it."""
@@ -49,7 +65,7 @@ class PersistentPools:
             for size, counts in self.boot.items()
             for node, pages in counts.items()
         ]
-        return {"files": dict(self.files), "boot": boot}
+        return {"files": dict(self.files), "boot": boot, "unit": self.unit}
 
 
 def configured_in(data: Mapping[str, Any]) -> PersistentPools:
@@ -60,7 +76,8 @@ def configured_in(data: Mapping[str, Any]) -> PersistentPools:
     boot: dict[int, dict[int, int]] = {}
     for item in data["boot"]:
         boot.setdefault(int(item["page_size"]), {})[int(item["node"])] = int(item["pages"])
-    return PersistentPools({str(path): int(number) for path, number in data["files"].items()}, boot)
+    files = {str(path): int(number) for path, number in data["files"].items()}
+    return PersistentPools(files, boot, str(data["unit"]))
 
 
 @dataclass(frozen=True)
@@ -92,6 +109,8 @@ class PersistencePlan:
             if self.means and self.before.boot != self.after.boot:
                 groups = self.groups(pools)
                 sides[side][self.means.file] = self.means.text(groups) if groups else ""
+            if self.before.unit != self.after.unit:
+                sides[side][unit_path(UNIT)] = pools.unit
         return sides
 
 
@@ -164,7 +183,7 @@ def plan_persistence(
     :raises Refused: there is no such means on this host.
     """
     means = find_means(NAME)
-    before = foreseen or persistent_pools(means, nodes)
+    before = foreseen or replace(persistent_pools(means, nodes), unit=current_unit())
     files, boot = dict(before.files), {size: dict(pages) for size, pages in before.boot.items()}
     mine = boot.setdefault(page_size, {})
     for node, pages in counts.items():
@@ -178,13 +197,20 @@ def plan_persistence(
         files.pop(_overcommit_file(page_size), None)
         if overcommit and kind != "none":
             files[_overcommit_file(page_size)] = overcommit
-    after = PersistentPools(files, {size: pages for size, pages in boot.items() if pages})
+    after = with_unit(PersistentPools(files, {size: pages for size, pages in boot.items() if pages}))
     plan = PersistencePlan(kind, before, after, means, len(nodes) == 1)
     if after.files != before.files and after.files:
         require_systemd("Setting huge pages at each boot", "Set persist to none, and set them by your own means.")
+    if after.unit != before.unit:
+        required("systemctl")
     if means and after.boot != before.boot:
         check_words(means)
     return _check_boot(plan, page_size, nodes) if after.boot != before.boot and after.boot else plan
+
+
+def with_unit(pools: PersistentPools) -> PersistentPools:
+    """With the unit that fits them."""
+    return replace(pools, unit=wanted_unit(pools.by_directory))
 
 
 def _check_boot(plan: PersistencePlan, page_size: int, nodes: Sequence[int]) -> PersistencePlan:
@@ -193,7 +219,7 @@ def _check_boot(plan: PersistencePlan, page_size: int, nodes: Sequence[int]) -> 
     words = boot_words(page_size, wanted, plan.single_node)
     if plan.means is None and wanted:
         if running_pools(page_size, nodes) == wanted:
-            return replace(plan, after=replace(plan.after, boot=plan.before.boot), provided=True)
+            return replace(plan, after=with_unit(replace(plan.after, boot=plan.before.boot)), provided=True)
         raise Refused(
             f"Huge pages of {format_size(page_size)} cannot be asked for at boot.",
             cause="None of update-grub, grubby and /etc/kernel/cmdline (kernel-install) is on this host to keep boot parameters.",
@@ -259,7 +285,7 @@ def running_pools(page_size: int, nodes: Sequence[int], path: str = "/proc/cmdli
 def apply_persistence(plan: PersistencePlan) -> None:
     """Carry it out.
 
-    :raises HostmemError: the boot loader's program failed.
+    :raises HostmemError: the boot loader's program failed, or systemctl.
     """
     if plan.after.files != plan.before.files:
         if plan.after.files:
@@ -269,3 +295,5 @@ def apply_persistence(plan: PersistencePlan) -> None:
             remove_file(plan.tmpfiles)
     if plan.after.boot != plan.before.boot and plan.means:
         set_groups(plan.means, plan.groups(plan.after))
+    if plan.after.unit != plan.before.unit:
+        apply_check_unit(plan.after.by_directory)

@@ -68,7 +68,7 @@ def test_it_is_handed_on_as_json() -> None:
         files=("/etc/hostmem/config.json",),
         packages=("ndctl",),
         pools=pools(64, 60, 8),
-        configured=PersistentPools({"/sys/nr": 3}, {GIB: {0: 1, 1: 2}, PAGE: {0: 4}}),
+        configured=PersistentPools({"/sys/nr": 3}, {GIB: {0: 1, 1: 2}, PAGE: {0: 4}}, "[Unit]\n"),
         regions=(region(namespace("", START, 64 * MIB, name="first")),),
         unmounted=("/srv/huge",),
     )
