@@ -20,8 +20,6 @@ from .._host.program_failures import program_failed
 from .._host.programs import TimeoutExpired, run
 from .pool_configuration import GUEST_GROUPS
 
-# Those that libvirt makes are scopes named machine-qemu\x2d1\x2dweb1.
-_GROUPS = (*GUEST_GROUPS, "machine-qemu")
 # Any instance stands for all: systemd loads it from the template, and forgets it.
 _INSTANCE = unit_name("host-memory-info")
 _TIMEOUT = 20
@@ -48,7 +46,7 @@ def locked_memory() -> dict[str, int | None]:
 
 def _memory() -> list[Any]:
     root = hierarchy("memory")
-    return memory_limits(root, _GROUPS) if root else []
+    return memory_limits(root, GUEST_GROUPS) if root else []
 
 
 def _huge_pages() -> list[dict[str, Any]]:
@@ -56,7 +54,7 @@ def _huge_pages() -> list[dict[str, Any]]:
     return [
         {**limit.as_dict(), "limits": "reserved huge pages" if limit.reservations else "huge pages", "page_size": size}
         for size in page_sizes()
-        for limit in (hugetlb_limits(root, size, _GROUPS) if root else [])
+        for limit in (hugetlb_limits(root, size, GUEST_GROUPS) if root else [])
     ]
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,26 +42,41 @@ class Outcome:
 def apply_pools(plan: PoolPlan, tries: int, compaction: bool, keep: bool) -> Outcome:
     """Ask the kernel, and read back what it gave.
 
-    A node that gives less is asked again, up to ``tries`` times, after a compaction of its memory. Unless ``keep``, what was got in vain is given
-    back, so that the pools are as before. Nodes that grow come first, so that nobody goes short in between.
+    A node that gives less is asked again, up to ``tries`` times, after a compaction of its memory. Nodes that grow come first, so that nobody
+    goes short in between. When it fails, what was got is given back, and what was given is asked for again, so that the pools are as before.
 
-    :raises HostmemError: unless ``keep``: the kernel gave less; with the numbers.
+    :param keep: what falls short of the plan is kept, and no error.
+    :raises HostmemError: the kernel gave less, with the numbers; it refused; or pages that were to go were taken into use meanwhile.
     """
-    _allow_surplus(plan)
-    growing = [item for item in plan.nodes if item.growth > 0]
-    for item in growing:
-        _ask(plan, item, tries, compaction)
-    middle = outcome(plan)
-    if middle.short(plan) and not keep:
-        for item in growing:
-            _give_back(plan, item)
-        if plan.overcommit != plan.before.overcommit:
-            set_overcommit(plan.wish.page_size, plan.before.overcommit, plan.root)
-        raise shortfall(plan, middle)
-    for item in plan.nodes:
-        if item.growth < 0:
-            _release(plan, item)
+    try:
+        _allow_surplus(plan)
+        for item in plan.nodes:
+            if item.growth > 0:
+                _ask(plan, item, tries, compaction)
+        middle = outcome(plan)
+        if middle.short(plan) and not keep:
+            raise shortfall(plan, middle)
+        for item in plan.nodes:
+            if item.growth < 0:
+                _release(plan, item)
+    except (HostmemError, OSError):
+        _bring_back(plan)
+        raise
     return outcome(plan)
+
+
+def _bring_back(plan: PoolPlan) -> None:
+    """The pools as they were before a change failed. The first error says more than that this fails, too."""
+    growing = [item for item in plan.nodes if item.growth > 0]
+    for item in [*growing, *(item for item in plan.nodes if item.growth < 0)]:
+        with contextlib.suppress(OSError):
+            if item.growth > 0:
+                _give_back(plan, item)
+            else:
+                set_node_pool(plan.wish.page_size, item.node, item.before.persistent, plan.root)
+    if plan.overcommit != plan.before.overcommit:
+        with contextlib.suppress(OSError):
+            set_overcommit(plan.wish.page_size, plan.before.overcommit, plan.root)
 
 
 def _allow_surplus(plan: PoolPlan) -> None:
@@ -93,6 +109,8 @@ def _ask(plan: PoolPlan, item: NodePlan, tries: int, compaction: bool) -> None:
         try:
             set_node_pool(plan.wish.page_size, item.node, item.target, plan.root)
         except OSError as error:
+            if plan.wish.later:  # the boot gives them, also where they cannot be had at run time
+                return
             raise HostmemError(
                 f"The kernel does not let the huge pages of {format_size(plan.wish.page_size)} on node {item.node} be set.",
                 cause=f"It said: {error.strerror}. Gigantic pages need CONFIG_CONTIG_ALLOC, and in a container /sys can be read-only.",
@@ -111,19 +129,17 @@ def _give_back(plan: PoolPlan, item: NodePlan) -> None:
 
 
 def _release(plan: PoolPlan, item: NodePlan) -> None:
-    """Shrink a pool; what somebody has taken since the plan was made stays part of it.
+    """Shrink a pool by pages that nobody uses.
 
-    :raises HostmemError: somebody has.
+    :raises HostmemError: somebody has taken some of them since the plan was made: the kernel made them surplus pages.
     """
     size = plan.wish.page_size
     set_node_pool(size, item.node, item.target, plan.root)
-    after = node_pool(size, item.node, plan.root)
-    taken = after.surplus - item.before.surplus
+    taken = node_pool(size, item.node, plan.root).surplus - item.before.surplus
     if taken > 0:
-        set_node_pool(size, item.node, after.persistent + taken, plan.root)
         raise HostmemError(
-            f"Node {item.node} keeps {after.persistent + taken} huge pages of {format_size(size)} instead of {item.target}.",
-            cause=f"{taken} of them were taken into use meanwhile.",
+            f"Node {item.node} cannot be left with {item.target} huge pages of {format_size(size)}.",
+            cause=f"Of those that were to go, {taken} were taken into use meanwhile.",
             cure="Try again when their users have ended.",
         )
 

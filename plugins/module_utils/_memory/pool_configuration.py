@@ -27,8 +27,8 @@ from .pools import PoolPlan, PoolWish, check_capacity, check_nodes, check_page_s
 from .reserve import Reserve
 from .seen_pools import SeenPools
 
-# The guests' units and the slice that the role puts them in.
-GUEST_GROUPS = ("hostmem-guest@", "machine.slice")
+# The guests' units, the slice that the role puts them in, and libvirt's scopes, named machine-qemu\x2d1\x2dweb1.
+GUEST_GROUPS = ("hostmem-guest@", "machine.slice", "machine-qemu")
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ def _note(situation: Situation, after: Outcome) -> None:
             record.add(item.node, known, got)
     if not request.present and not request.counts and after.pool.overcommit == situation.pools.overcommit:
         record.overcommit = None
-    elif situation.pools.overcommit != situation.pools.before.overcommit and record.overcommit is None:
+    elif after.pool.overcommit != situation.pools.before.overcommit and record.overcommit is None:
         record.overcommit = situation.pools.before.overcommit
     if record != before:
         store_record(request.page_size, record)
