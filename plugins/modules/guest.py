@@ -202,6 +202,7 @@ class Guest:
         self._params: dict[str, Any] = module.params
         self._check: bool = module.check_mode
         self._name: str = module.params["name"]
+        self._module = module
         self._runtime = Runtime(module)
         self._before: dict[str, Any] = {}
         self._after: dict[str, Any] = {}
@@ -250,6 +251,8 @@ class Guest:
                 self._known()
             return
         result = self._keep(self._checking(after_stop))
+        for warning in result["warnings"]:
+            self._module.warn(warning)
         self._account(result, result["diff"])
         self._facts["definition_pending"] = result["definition_pending"]
         if self._params["power"] is None:

@@ -176,6 +176,11 @@ checkpoints:
       returned: when the guest was restored
       type: float
       sample: 93.2
+    running:
+      description: Whether a QEMU carries the guest already, as it was not saved.
+      returned: with O(state=restored), for a guest that was not saved
+      type: bool
+      sample: true
     generation:
       description: Number of the QEMU that carries the guest, counted through live updates and starts.
       returned: with O(state=restored), when the guest runs
@@ -193,8 +198,9 @@ checkpoints:
       sample: {"path": "/usr/bin/qemu-system-x86_64", "version": "11.1.3", "package": "Debian 1:11.1.3+ds-1"}
     error:
       description: >-
-        Why the guest is not as wanted. One that was to be saved runs on; one that was to be restored is still saved, unless the message says
-        otherwise.
+        Why the guest is not as wanted. One that was to be saved runs on, unless the message tells of what comes after the save, as of the end of
+        its unit; one that was to be restored is still saved, unless the message says otherwise. O(state=restored) is right for both: it
+        lets those go on that are saved, and leaves those alone that run.
       returned: when not RV(checkpoints[].ok)
       type: dict
       contains:
@@ -229,12 +235,12 @@ diff:
   type: dict
   contains:
     before:
-      description: What each guest was.
+      description: What each guest was, V(on), running or paused, or V(saved).
       returned: always
       type: dict
-      sample: {"web1": "running"}
+      sample: {"web1": "on"}
     after:
-      description: What each guest is. In check mode, would be.
+      description: What each guest is, V(on), V(saved) or V(stopped). In check mode, would be.
       returned: always
       type: dict
       sample: {"web1": "saved"}
@@ -251,10 +257,10 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.hostmem.qemu.plugins.module_utils._runtime import Runtime, complaints, runtime_options
 
-# The runtime's verb for a state, and what guests that it changes are before and after.
+# The runtime's verb for a state, and what guests that it changes are before and after. One that is on may be paused.
 VERBS = {
-    "saved": ("save", "running", "saved"),
-    "restored": ("restore", "saved", "running"),
+    "saved": ("save", "on", "saved"),
+    "restored": ("restore", "saved", "on"),
     "absent": ("discard", "saved", "stopped"),
 }
 # The state that an option is for.

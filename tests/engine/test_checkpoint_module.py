@@ -60,7 +60,7 @@ def test_saved_and_restored(host: EngineHost) -> None:
     assert not foretold(host, state="absent")["changed"]
     saved = foretold(host, state="saved")
     assert saved["changed"]
-    assert saved["diff"] == {"before": {NAME: "running"}, "after": {NAME: "saved"}}
+    assert saved["diff"] == {"before": {NAME: "on"}, "after": {NAME: "saved"}}
     checkpoint = saved["checkpoints"][0]["saved"]
     assert (checkpoint["copied_bytes"], checkpoint["in_place_bytes"], checkpoint["was_running"]) == (0, 64 << 20, True)
     assert host.qemu_pids(NAME) == []
@@ -70,7 +70,7 @@ def test_saved_and_restored(host: EngineHost) -> None:
     shutil.rmtree(host.run_directory(NAME))
     assert module(host, name="guest_info")["guests"][0]["checkpoint"] == known["checkpoint"]
     restored = foretold(host, state="restored")
-    assert restored["diff"] == {"before": {NAME: "saved"}, "after": {NAME: "running"}}
+    assert restored["diff"] == {"before": {NAME: "saved"}, "after": {NAME: "on"}}
     asleep = restored["checkpoints"][0]["asleep_seconds"]
     known = module(host, name="guest_info")["guests"][0]["restored"]
     assert known["saved_at"] == checkpoint["at"]

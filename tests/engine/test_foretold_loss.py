@@ -14,8 +14,9 @@ from typing import Any
 
 from support.checkpoints import checkpoint, save, went_on
 from support.engine import EngineHost, wait_until
+from support.journal_records import journal_records
 from support.materials import small_tmpfs
-from support.sound import refuses
+from support.sound import assert_sound, refuses
 
 NAME = "beat"
 MEMFD = {"blocks": [{"id": "ram0", "size": "64M", "backing": "memfd"}]}
@@ -92,3 +93,29 @@ def test_a_guest_cut_off_with_its_host(host: EngineHost) -> None:
     refuses(told(host, "stopped")["start_refused"], "ran when its host went down", f"hostmem discard {NAME}")
     host.one("discard", NAME)
     assert "start_refused" not in told(host, "stopped")
+
+
+def test_no_space_for_the_mark(host: EngineHost) -> None:
+    """The guest runs, and its next start after a power cut would not know: the journal says so."""
+    definition = host.heartbeat(NAME)
+    host.define(definition)
+    state = host.root / "state" / NAME
+    small_tmpfs(host, state, "size=4k,mode=777")
+    (state / "filler").write_bytes(bytes(4096))
+    with journal_records(host) as records:
+        assert host.one("start", NAME)["how"] == "started"
+        (told,) = [text for text in records() if "running.json" in text]
+    assert "would not know that it had run" in told
+    assert "No space left on device" in told
+    assert not (state / "running.json").exists()
+
+
+def test_a_file_in_the_way_of_a_save(host: EngineHost) -> None:
+    """What the kernel refuses comes out with the file and a cure."""
+    page = host.boot(NAME)
+    unfinished = checkpoint(host, NAME).with_name("checkpoint.new")
+    unfinished.touch()
+    error = host.refused("save", NAME)
+    refuses(error, f"{unfinished}: File exists.", "EEXIST", "Remove what is there")
+    unfinished.unlink()
+    assert_sound(host, NAME, page)

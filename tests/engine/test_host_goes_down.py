@@ -23,6 +23,7 @@ import pytest
 from support.checkpoints import checkpoint, went_on
 from support.engine import EngineHost, process_state, wait_until
 from support.host import USER
+from support.journal_records import journal_records
 from support.sound import refuses
 from support.unit_lines import answer, begin_line, request, run_line
 
@@ -195,3 +196,46 @@ def test_every_wait_is_asked_for(host: EngineHost) -> None:
     request(host, "stop", NAME, timeout=600)
     assert answer(begin_line(host, "stop", NAME, notify=heard.path))["how"] == "powered down"
     assert heard.extensions()
+
+
+def test_an_update_was_cut_off(host: EngineHost) -> None:
+    """Its QEMU, of which nothing is recorded yet, is there beside the guest's: the guest is saved all the same."""
+    page = lasting(host)
+    with (
+        host.patched("_guest/verbs.py", "lambda: _recover_all(config, names))", "lambda: None)"),
+        host.at_function("_guest/update_attempt.py", "launch", "os.kill(os.getpid(), 9)"),
+    ):
+        host.begin("update", "--force", NAME).communicate()
+        host.wait_quiet()
+    assert len(host.qemu_pids(NAME)) == 2
+    assert run_line(host, "stop", NAME)["how"] == "saved", last_shutdown(host)
+    assert last_shutdown(host)["outcome"] == "saved"
+    host.one("start", NAME)
+    went_on(host, NAME, page.counter)
+
+
+def test_an_error_after_the_guest_was_saved(host: EngineHost) -> None:
+    """It is told of in the journal; the guest is saved, and that is what is recorded of it."""
+    page = lasting(host)
+    with (
+        journal_records(host) as records,
+        host.at_function("_guest/save.py", "unmark_running", "raise OSError(5, 'Input/output error')"),
+    ):
+        result = run_line(host, "stop", NAME)
+        (told,) = [text for text in records() if "something is left over" in text]
+    assert "Input/output error" in told
+    assert (result["ok"], result["how"]) == (True, "saved")
+    assert (last_shutdown(host)["outcome"], "error" in last_shutdown(host)) == ("saved", False)
+    assert host.qemu_pids(NAME) == []
+    host.one("start", NAME)
+    went_on(host, NAME, page.counter)
+
+
+def test_nobody_saves_without_units(host: EngineHost) -> None:
+    """Who defines the guest is told; these tests run the unit's lines themselves."""
+    block = host.block(NAME, backing="file", directory=str(host.root / "memory"))
+    definition = host.heartbeat(NAME, memory={"blocks": [block]}, on_host_shutdown="save")
+    (warning,) = host.define(definition)["warnings"]
+    assert "No systemd units manage the guests of this host (manager is direct)" in warning
+    assert f"hostmem save {NAME}" in warning
+    assert host.define({**definition, "on_host_shutdown": "poweroff"})["warnings"] == []

@@ -12,17 +12,27 @@ from contextlib import suppress
 from .._host.boot_id import boot_id
 from .._host.durable import remove_durably, sync_directory, sync_file
 from .._host.files import read_plain, write_json
+from .._host.journald import log_record
 from .definition import Definition
 from .errors import Refused
 from .paths import GuestPaths
 
+_ERROR = 3  # syslog(3)
+
 
 def mark_running(paths: GuestPaths, generation: int) -> None:
-    """The guest runs. Without space for the mark it runs all the same."""
-    with suppress(OSError):
+    """The guest runs. Without the mark, for which there may be no space, it runs all the same, and the journal tells of it."""
+    try:
         write_json(paths.running_mark, {"boot_id": boot_id(), "generation": generation})
         sync_file(paths.running_mark)
         sync_directory(paths.state)
+    except OSError as error:
+        log_record(
+            f"Guest {paths.name} runs without {paths.running_mark}: after a power cut its next start would not know that it had run. {error}",
+            _ERROR,
+            guest=paths.name,
+            event="not-marked",
+        )
 
 
 def unmark_running(paths: GuestPaths) -> None:

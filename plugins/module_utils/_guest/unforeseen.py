@@ -10,7 +10,7 @@ import errno
 import os
 import traceback
 
-from .._host.cures import cure_of
+from .._host.cures import UNKNOWN, cure_of
 from .errors import HostmemError
 
 
@@ -18,8 +18,8 @@ def as_hostmem_error(error: BaseException) -> HostmemError:
     """The error for the person who has to act on it."""
     if isinstance(error, HostmemError):
         return error
-    if isinstance(error, OSError) and error.errno is not None:
-        return _of_the_kernel(error)
+    if isinstance(error, OSError):
+        return _of_the_kernel(error) if error.errno else HostmemError(f"{error}.", cure=UNKNOWN)
     text = "".join(traceback.format_exception_only(type(error), error)).strip()
     return HostmemError(
         f"Unexpected error: {text}",

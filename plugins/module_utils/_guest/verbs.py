@@ -15,6 +15,7 @@ from .._host.users import run_as
 from .checkpoint_store import is_saved
 from .claims import refuse_shared
 from .config import Config
+from .definition import Definition
 from .errors import HostmemError, NotDefined, Refused
 from .generations import living_generations, qemu_processes
 from .information import information
@@ -123,7 +124,23 @@ def define_guest(config: Config, data: dict[str, Any], check: bool, assume_stopp
     if config.manager == "systemd":
         result["changed"] = ensure_mount_dependencies(wanted.definition, check) or result["changed"]
     pending = any(not is_same(item.record.get("definition"), wanted.definition) for item in living)
-    return {**result, "definition_pending": result["definition_pending"] or pending, **_carrier(paths)}
+    return {
+        **result,
+        "definition_pending": result["definition_pending"] or pending,
+        "warnings": _warnings(config, wanted.definition),
+        **_carrier(paths),
+    }
+
+
+def _warnings(config: Config, definition: Definition) -> list[str]:
+    """What the definition asks for, and this host does not do."""
+    if definition.on_host_shutdown == "save" and config.manager == "direct":
+        return [
+            f"Guest {definition.name} is not saved when its host goes down, although its on_host_shutdown is save."
+            " Cause: No systemd units manage the guests of this host (manager is direct), and it is a guest's unit that saves it."
+            f" Cure: Save it before (hostmem save {definition.name}), or prepare the host with hypervisor_manager: systemd."
+        ]
+    return []
 
 
 def runs(config: Config, name: str) -> bool:
