@@ -21,7 +21,7 @@ from support.host import Host
 from . import many_guests, methods, one_guest, prealloc, save_restore
 from .machine import available_mib, describe, load
 from .report import markdown, write_docs
-from .tables import methods_table, save_restore_tables
+from .tables import methods_table, save_restore_tables, save_restore_verdicts
 
 SIZES = (256, 4096)
 # Pairs with one guest; rounds by number of guests.
@@ -102,7 +102,8 @@ def _save_restore_only(size: int, pairs: int, seed: int) -> int:
     with tempfile.TemporaryDirectory(prefix="hostmem-bench.") as directory:
         host = Host(Path(directory))
         try:
-            print(save_restore_tables([save_restore.save_restore(host, size, pairs, random.Random(seed))]))
+            results = [save_restore.save_restore(host, size, pairs, random.Random(seed))]
+            print(save_restore_tables(results), *save_restore_verdicts(results), sep="\n\n")
         finally:
             host.clean()
     return 0

@@ -16,6 +16,7 @@ from .tables import (
     prealloc_table,
     prealloc_verdicts,
     save_restore_tables,
+    save_restore_verdicts,
     verdicts,
 )
 
@@ -27,7 +28,8 @@ def markdown(raw: dict[str, Any]) -> str:
     """The report as Markdown: machine, tables, verdicts."""
     machine = "\n".join(f"* {key}: {value}" for key, value in raw["machine"].items())
     took = f"* This run: {raw['started']}, {raw['minutes']:.0f} minutes, load before it {raw['load']:.2f}"
-    lines = verdicts(raw["one_guest"], raw["many_guests"]) + prealloc_verdicts(raw["prealloc"])
+    lines = verdicts(raw["one_guest"], raw["many_guests"])
+    lines += save_restore_verdicts(raw["save_restore"]) + prealloc_verdicts(raw["prealloc"])
     parts = ["### Machine", f"{machine}\n{took}", "### One guest", one_guest_tables(raw["one_guest"])]
     if raw["many_guests"]:
         parallel = raw["many_guests"][0]["parallel"]
