@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 
+from .._host.cures import refused_by_kernel
 from .._host.dax import is_dax_directory
 from .._host.files import existing_components, existing_parent
 from .._host.filesystems import FileSystem, file_system
@@ -28,7 +29,7 @@ def check_file_system(placed: PlacedBlock) -> FileSystem:
     try:
         found = file_system(block.directory)
     except OSError as error:
-        raise Refused(f"Memory block {block.id}: {block.directory} cannot be looked at.", cause=str(error)) from error
+        raise refused_by_kernel(f"Memory block {block.id}: {block.directory} cannot be looked at.", error) from error
     fits = (
         is_dax_directory(existing_parent(block.directory))
         if block.filesystem == "dax"
@@ -48,7 +49,9 @@ def check_file_system(placed: PlacedBlock) -> FileSystem:
         )
     if found.type == "hugetlbfs" and block.size % found.page_size:
         raise Refused(
-            f"Memory block {block.id}: its size is not a multiple of the page size {format_size(found.page_size)}."
+            f"Memory block {block.id}: its size is not a multiple of the page size {format_size(found.page_size)}.",
+            cause=f"It has {block.size} bytes, and {found.mount_point} gives whole pages only.",
+            cure=f"Correct size in the definition to a multiple of {format_size(found.page_size)}.",
         )
     return found
 

@@ -118,7 +118,11 @@ def _names(config: Config, options: argparse.Namespace) -> list[str]:
         return guest_names(config)
     for name in names:
         if not re.fullmatch(NAME, name):
-            raise HostmemError(f"{name!r} is not a guest's name.")
+            raise HostmemError(
+                f"{name!r} is not a guest's name.",
+                cause=f"Names match {NAME}.",
+                cure="Correct it; hostmem info lists the guests there are.",
+            )
     if not names:
         raise HostmemError("No guest is named.", cure="Name guests, or use --all.")
     return names
@@ -180,7 +184,11 @@ def _define(config: Config, check: bool, assume_stopped: bool) -> list[dict[str,
     try:
         data = json.load(sys.stdin)
     except ValueError as error:
-        raise HostmemError(f"Standard input is not JSON: {error}.") from error
+        raise HostmemError(
+            f"Standard input is not JSON: {error}.",
+            cause="define reads the definition and its arguments there, as the module guest gives them.",
+            cure="Define guests with the module hostmem.qemu.guest.",
+        ) from error
     data = data if isinstance(data, dict) else {}
     definition = data.get("definition")
     name = str(definition.get("name", "")) if isinstance(definition, dict) else ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from .._host.cures import unreadable
 from .._host.files import read_json
 from .._host.users import User, find_user
 from .errors import HostmemError
@@ -39,7 +40,7 @@ def load_config(path: str = DEFAULT_PATH) -> Config:
     try:
         data = read_json(path)
     except (OSError, ValueError) as error:
-        raise HostmemError(f"{path} cannot be read: {error}") from error
+        raise unreadable(path, error, "Run the role hostmem.qemu.hypervisor, which writes it anew.") from error
     if not isinstance(data, dict):
         raise HostmemError(f"{path} is missing.", cure="Prepare the host with the role hostmem.qemu.hypervisor.")
     return _config(path, data)
@@ -48,7 +49,10 @@ def load_config(path: str = DEFAULT_PATH) -> Config:
 def _config(path: str, data: dict[str, Any]) -> Config:
     manager = data.get("manager", "systemd")
     if manager not in MANAGERS:
-        raise HostmemError(f"{path}: manager is {manager!r}, not one of {', '.join(MANAGERS)}.")
+        raise HostmemError(
+            f"{path}: manager is {manager!r}, not one of {', '.join(MANAGERS)}.",
+            cure="Run the role hostmem.qemu.hypervisor, which writes it anew; hypervisor_manager chooses.",
+        )
     name, group = data.get("user", "hostmem"), data.get("group", "hostmem")
     try:
         user = find_user(name, group)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .._host.cures import unreadable
 from .._host.files import make_directory, read_json, remove_file, write_json
 from .._host.pmem import Namespace
 from .argv_check import check_argv
@@ -65,7 +66,7 @@ def _load(paths: GuestPaths) -> StoredGuest | None:
     try:
         data = read_json(paths.definition)
     except (OSError, ValueError) as error:
-        raise HostmemError(f"{paths.definition} cannot be read: {error}") from error
+        raise unreadable(paths.definition, error, "Define the guest again.") from error
     if data is None:
         return None
     if data.get("schema") != SCHEMA:

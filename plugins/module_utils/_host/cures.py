@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
-from .errors import Refused
+from .errors import HostmemError, Refused
 
 UNKNOWN = "See the kernel's log (dmesg)."
 _NOT_ROOT = "Run as root; in a playbook, set become to true."
@@ -50,6 +50,18 @@ def cure_in(text: str) -> str:
     names = {os.strerror(code).lower(): code for code in (errno.EPERM, errno.EACCES, *_CURES)}
     found = [(lowered.index(words), code) for words, code in {**names, **_WORDS}.items() if words in lowered]
     return cure_of(min(found)[1]) if found else UNKNOWN
+
+
+def unreadable(path: str, error: OSError | ValueError, cure: str) -> HostmemError:
+    """The error of a file that cannot be read, or holds something else.
+
+    :param cure: what to do when it holds something else.
+    """
+    return HostmemError(
+        f"{path} cannot be read.",
+        cause=f"{error}.",
+        cure=cure_of(error.errno) if isinstance(error, OSError) else cure,
+    )
 
 
 def refused_by_kernel(problem: str, error: OSError) -> Refused:

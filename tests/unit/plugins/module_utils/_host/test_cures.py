@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.hostmem.qemu.plugins.module_utils._guest.config import load_config
 from ansible_collections.hostmem.qemu.plugins.module_utils._host import cures
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.cures import (
     UNKNOWN,
@@ -20,6 +21,7 @@ from ansible_collections.hostmem.qemu.plugins.module_utils._host.cures import (
     cure_of,
     refused_by_kernel,
 )
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import HostmemError
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.program_failures import program_failed
 
 PLUGINS = Path(cures.__file__).parents[2]
@@ -42,6 +44,18 @@ def test_by_error_number_and_by_the_words_for_it(code: int, words: str) -> None:
     error = refused_by_kernel("It was not made.", OSError(code, os.strerror(code), "/some/where"))
     assert (error.message, error.cure) == ("It was not made.", cure_of(code))
     assert "/some/where" in error.cause
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    """What is in it is mended in another way than that it cannot be had."""
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(HostmemError, match="cannot be read") as caught:
+        load_config(str(tmp_path / "config.json"))
+    assert "role hostmem.qemu.hypervisor" in caught.value.cure
+    (tmp_path / "directory").mkdir()
+    with pytest.raises(HostmemError, match="cannot be read") as caught:
+        load_config(str(tmp_path / "directory"))
+    assert caught.value.cure == cure_of(errno.EISDIR)
 
 
 def test_who_may_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,9 +83,13 @@ def test_a_program_that_failed() -> None:
 
 
 def sources() -> list[Path]:
-    """What manages the memory of hosts."""
+    """What manages the memory of hosts and guests, and reads what the runtime is told."""
     utilities = PLUGINS / "module_utils"
-    return sorted([*PLUGINS.glob("modules/*.py"), *utilities.glob("_host/*.py"), *utilities.glob("_memory/*.py")])
+    guests = [utilities / "_guest" / f"{name}.py" for name in ("cli", "config", "store")]
+    guests += utilities.glob("_guest/backing_*.py")
+    return sorted(
+        [*PLUGINS.glob("modules/*.py"), *utilities.glob("_host/*.py"), *utilities.glob("_memory/*.py"), *guests]
+    )
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: path.name)
