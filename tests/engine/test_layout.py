@@ -373,6 +373,21 @@ def limited(host: EngineHost, controller: str, settings: dict[str, str]) -> Iter
         group.rmdir()
 
 
+@contextlib.contextmanager
+def limited_slice(host: EngineHost, controller: str, settings: dict[str, str]) -> Iterator[None]:
+    """The group that systemd makes for machine.slice, with limits."""
+    with limited(host, controller, {}):  # mounts what is missing
+        place = Path(own_groups(controller)[0]) / "machine.slice"
+        place.mkdir()
+        try:
+            for name, value in settings.items():
+                if (place / name).exists():
+                    (place / name).write_text(value)
+            yield
+        finally:
+            place.rmdir()
+
+
 def run_in(group: Path, words: list[str]) -> str:
     """Run a program in the group; what it writes."""
     shell = ["/bin/sh", "-c", f'echo $$ >{group}/cgroup.procs && exec "$@"', "sh", *words]
@@ -402,3 +417,17 @@ def test_huge_page_limit_of_a_control_group_is_refused(host: EngineHost) -> None
     with pool_lock(), limited(host, "hugetlb", dict.fromkeys(files, str(32 * MIB))) as group:
         refuses(start_in(host, group)["error"], "needs 64M, its control group may have 32M", "SIGBUS")
     assert not directory.exists()
+
+
+@pytest.mark.parametrize("controller", ["memory", "hugetlb"])
+def test_limit_of_the_slice_is_foretold(host: EngineHost, controller: str) -> None:
+    """Where systemd starts the guest, a check is not in the group that the guest will run in."""
+    block = {"id": "ram0", "size": "64M", "backing": "memfd"}
+    if controller == "hugetlb":
+        block = host.block("g", backing="hugetlbfs", page_size="2M", directory=str(huge_pages(host, 40) / "g"))
+    host.define(host.heartbeat("g", memory={"blocks": [block]}))
+    host.configure(manager="systemd")
+    names = ("memory.max", "memory.limit_in_bytes", "hugetlb.2MB.max", "hugetlb.2MB.limit_in_bytes")
+    with pool_lock(), limited_slice(host, controller, dict.fromkeys(names, str(32 * MIB))):
+        refuses(host.refused("start", "--check", "g"), "needs 64M, its control group may have 32M", "/machine.slice/")
+    assert host.one("start", "--check", "g")["changed"]

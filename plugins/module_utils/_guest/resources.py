@@ -17,7 +17,7 @@ from .._host.files import make_directory, remove_file
 from .._host.taps import TapError, ensure_tap, is_bridge, remove_tap
 from .backing_devices import hand_over
 from .backing_files import Plan, apply_absent, apply_present, plan_absent, plan_present
-from .backing_limits import Groups, check_limits, slice_groups
+from .backing_limits import Groups, check_limits, check_unit, unit_groups
 from .backing_state import file_access
 from .checkpoint_store import is_saved
 from .config import Config
@@ -56,7 +56,9 @@ def foresee(config: Config, definition: Definition) -> None:
     refuse_start_anew(paths, definition)
     definition = resolved(definition)
     refuse_saved_parts(config, definition)
-    _plan(config, definition, slice_groups if config.manager == "systemd" else own_groups)
+    if config.manager == "systemd":
+        check_unit(definition)
+    _plan(config, definition, unit_groups(definition.name) if config.manager == "systemd" else own_groups)
     for nvdimm in definition.nvdimms:
         check_nvdimm(nvdimm)
     for name, bridge in taps(definition):

@@ -53,12 +53,20 @@ def own_groups(
         for line in file:
             number, controllers, name = line.rstrip("\n").split(":", 2)
             names.update(dict.fromkeys(controllers.split(","), name) if number != "0" else {"": name})
-    directory = os.path.normpath(f"{root}/{names.get(controller, names.get('', '/'))}")
-    above = []
-    while directory.startswith(root) and os.path.isdir(directory):
-        above.append(directory)
+    return root, group_and_above(root, names.get(controller, names.get("", "/")))
+
+
+def group_and_above(root: str, name: str) -> list[str]:
+    """Directories of a group and of every group that it lies in, as far as they are there.
+
+    :param name: the group's path in its hierarchy, such as ``/machine.slice``.
+    """
+    directory = os.path.normpath(f"{root}/{name}")
+    found = []
+    while directory.startswith(root):
+        found += [directory] if os.path.isdir(directory) else []
         directory = os.path.dirname(directory)
-    return root, above
+    return found
 
 
 def group_name(root: str, directory: str) -> str:
