@@ -93,3 +93,14 @@ def test_a_guest_that_is_not_bound_takes_its_pages_from_any_node(vm: VmRuntime) 
     assert untouched > 0
     keep = PAGES - pool(vm, 0)
     assert planned(vm, {0: keep}) == {"0": keep}
+
+
+@pytest.mark.parametrize("backing", ["hugetlbfs", "memfd"])
+def test_a_node_with_too_few_pages_is_refused(vm: VmRuntime, backing: str) -> None:
+    """The host has enough of them."""
+    vm.define("g", {**BLOCK, "backing": backing, "size": "96M"})
+    for words in (("start", "--check", "g"), ("start", "g")):
+        refused = vm.verb(*words)["error"]
+        assert "not enough huge pages of 2M on the NUMA nodes 0" in refused["message"]
+        assert refused["cause"] == "96M are needed, 64M are free there."
+    assert (pool(vm, 0), pool(vm, 1)) == (PAGES, PAGES)

@@ -14,6 +14,7 @@ import pytest
 from support.vm_runtime import VmRuntime
 
 SIZE = 64 << 20
+RAM = "/srv/pm/g/qemu_back_mem.0+4000000.ram0"
 # A fresh region: labels, a namespace with a file system, and a device.
 PREPARE = """set -e
 ndctl disable-region region1
@@ -88,3 +89,61 @@ def test_what_the_guest_had_is_cleared_when_it_stops_and_nothing_later(vm: VmRun
     vm.one("undefine", "g")
     assert vm.python(READ.format(device=device, size=SIZE)) == "b'next' True"
     assert vm.host.run("ls /srv/pm/nv0").strip() == "/srv/pm/nv0"
+
+
+# What QEMU does by itself where it cannot have MAP_SYNC: it maps without, and says so on stderr.
+WITHOUT = """mkdir -p /srv/without && cat >/srv/without/qemu-system-x86_64 <<'END' && chmod +x /srv/without/qemu-system-x86_64
+#!/bin/bash
+exec /usr/bin/qemu-system-x86_64 "${@//pmem=on/pmem=off}"
+END
+"""
+
+
+def test_a_mapping_without_map_sync_fails_the_start(vm: VmRuntime, device: str) -> None:
+    assert device
+    vm.host.run(WITHOUT)
+    nvdimm = {"id": "nv0", "path": "/srv/pm/nv1", "size": "2M", "pmem": True}
+    qemu = "/srv/without/qemu-system-x86_64"
+    vm.define("g", {"backing": "dax", "directory": "/srv/pm/g"}, nvdimms=[nvdimm], qemu=qemu)
+    said = vm.verb("start", "g")["error"]["message"]
+    assert "RAMBlock ram0 is not mapped with MAP_SYNC" in said
+    assert "RAMBlock nv0 is not mapped with MAP_SYNC" in said
+    assert vm.one("info", "g")["state"] == "stopped"
+    vm.one("undefine", "g")
+
+
+@pytest.mark.parametrize(("mapping", "reaches_the_device"), [("shared", True), ("private", False)])
+def test_without_pmem(vm: VmRuntime, device: str, mapping: str, reaches_the_device: bool) -> None:
+    """A shared mapping writes to the device, a private one to copies; neither is mapped with MAP_SYNC."""
+    assert device
+    vm.define("g", {"backing": "dax", "directory": "/srv/pm/g", "mmap": mapping, "pmem": False})
+    vm.one("start", "g")
+    assert "sf" not in flags(vm, RAM)
+    assert ("sh" in flags(vm, RAM)) == reaches_the_device
+    (block,) = [item for item in vm.one("info", "g")["ram_blocks"] if item["name"] == "ram0"]
+    assert block["map_sync"] is False
+    # What QEMU put there for the guest to boot from.
+    held = vm.python(f"print(any(open({RAM!r}, 'rb').read()))")
+    assert held == str(reaches_the_device)
+    vm.one("stop", "--timeout", "0", "g")
+    vm.one("undefine", "g")
+
+
+REMOUNT = "set -e; source=$(findmnt -no SOURCE /srv/pm); umount /srv/pm; mount -o dax={dax} $source /srv/pm"
+
+
+def test_memory_in_a_mount_without_dax_is_refused(vm: VmRuntime, device: str) -> None:
+    assert device
+    vm.host.run(REMOUNT.format(dax="never"))
+    vm.define("g", {"backing": "dax", "directory": "/srv/pm/g"})
+    for words in (("start", "--check", "g"), ("start", "g")):
+        refused = vm.verb(*words)["error"]
+        assert "lies on ext4, the definition demands dax" in refused["message"]
+        assert "dax=never" in refused["cause"]
+    assert vm.host.run("find /srv/pm -name 'qemu_back_mem*'") == ""
+    # With dax=inode a file says itself whether it is to be DAX: those of a guest do.
+    vm.host.run(REMOUNT.format(dax="inode"))
+    vm.one("start", "g")
+    assert "sf" in flags(vm, RAM)
+    vm.one("stop", "--timeout", "0", "g")
+    vm.one("undefine", "g")
