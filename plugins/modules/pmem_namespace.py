@@ -14,6 +14,7 @@ description:
     system (see M(hostmem.qemu.dax_mount)), and C(devdax), a character device for one guest."
   - A namespace with data in it is neither destroyed nor changed unless it is named in O(destroy_data). Data are signatures of file systems,
     partition tables and others, and without one any byte that is not zero in pieces spread over all of it, as a guest's RAM has no signature.
+    A namespace that is disabled is enabled for a moment to be looked at, and disabled again, in check mode too.
   - A namespace that is mounted, or that a process has open or mapped, is never destroyed or changed.
   - The alignment is always given to C(ndctl), which otherwise keeps that of an earlier namespace.
   - Sizes and regions that cannot be are refused before anything changes, with the next sizes that can.

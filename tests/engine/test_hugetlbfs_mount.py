@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import mmap
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,8 +19,14 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import HostmemError
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.hugetlbfs_mounts import apply_mount, plan_mount
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.hugetlbfs_options import WantedOptions, parse_limit
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.seen_pools import SeenPools
+from support.engine import EngineHost
 from support.huge_page_pool import PAGE, HugePagePool, failed_allocation, fill, huge_page_pool
-from support.modules import foretold, refused
+from support.modules import foretold, refused, run_module
+from support.sound import refuses
 
 SYSTEMD = os.path.isdir("/run/systemd/system")
 FSTAB = Path("/etc/fstab")
@@ -241,7 +248,7 @@ def test_left_over_files_are_named(mounting: Mounting) -> None:
 
 
 def test_the_limit_of_a_mount(mounting: Mounting) -> None:
-    """Files and mappings beyond it fail, whatever the pool has; so do they in the module's own check."""
+    """Files and mappings beyond it fail, whatever the pool has: that is the kernel's."""
     mounting.pool.add(6)
     mounting(size="4M")
     with pytest.raises(OSError, match="No space left on device"):
@@ -253,6 +260,43 @@ def test_the_limit_of_a_mount(mounting: Mounting) -> None:
             mmap.mmap(file.fileno(), 3 * PAGE)
 
 
+def test_a_guest_beyond_the_limit_of_a_mount_is_refused(mounting: Mounting, host: EngineHost) -> None:
+    """By the mount's own limit, with pages enough in the pool, before anything is made; one page more, and it starts."""
+    mounting.pool.add(40)
+    mounting(size="62M")
+    directory = mounting.path / "g"
+    block = host.block("g", backing="hugetlbfs", page_size="2M", directory=str(directory))
+    host.define(host.heartbeat("g", memory={"blocks": [block]}))
+    for words in (("start", "--check", "g"), ("start", "g")):
+        error = host.refused(*words)
+        refuses(error, "not enough huge pages", "64M are needed, 62M are free within the limit of the mount")
+        assert int(re.findall(r"the pool has (\d+)M", str(error))[0]) >= 64
+    assert not directory.exists()
+    mounting(size="64M")
+    host.one("start", "g")
+    host.one("stop", "g")
+    mounting(state="absent", discard_files=True)
+
+
+def test_a_guest_gets_what_a_mount_has_for_itself(mounting: Mounting, host: EngineHost) -> None:
+    """min_size is reserved in the pool: not free for anybody else, and the mount's own."""
+    mounting.pool.add(32)
+    mounting(min_size="64M")
+    other = mounting.pool.mount("other")
+    rest = mounting.pool.whole("free_hugepages") - mounting.pool.whole("resv_hugepages")
+    if rest:
+        fill(other / "left", rest)
+    directory = mounting.path / "g"
+    block = host.block("g", backing="hugetlbfs", page_size="2M", directory=str(directory))
+    host.define(host.heartbeat("g", memory={"blocks": [block]}))
+    host.one("start", "g")
+    more = host.block("h", backing="hugetlbfs", page_size="2M", directory=str(mounting.path / "h"))
+    host.define(host.heartbeat("h", memory={"blocks": [more]}))
+    refuses(host.refused("start", "h"), "not enough huge pages", "64M are needed, 0 are free")
+    host.one("stop", "g")
+    mounting(state="absent", discard_files=True)
+
+
 def test_no_pages_left(mounting: Mounting) -> None:
     """min_size is reserved as the mount is made: what holds the pages is named."""
     mounting.pool.add(3)
@@ -261,7 +305,9 @@ def test_no_pages_left(mounting: Mounting) -> None:
     fill(other / "left", free)
     text = mounting.refused(min_size="4M")
     assert "cannot have 4M for itself (min_size)" in text
-    assert "0 are free" in text or "are free," in text
+    pages = {name: mounting.pool.whole(f"{name}_hugepages") for name in ("nr", "free", "resv")}
+    assert pages["free"] == pages["resv"]
+    assert f"Of {pages['nr']} huge pages of 2M on this host {pages['free']} are free, {pages['resv']} of them" in text
     assert f"{other}/left ({free * 2048} KiB, mapped by no process)" in text
     assert not mounting.path.exists()
     (other / "left").unlink()
@@ -269,6 +315,52 @@ def test_no_pages_left(mounting: Mounting) -> None:
     assert mounting.pool.whole("resv_hugepages") >= 2
     mounting(min_size="6M")  # what it has reserved itself counts for it
     mounting(state="absent")
+
+
+# --- a fresh mount that fails
+
+
+def shape(mounting: Mounting) -> tuple[object, ...]:
+    """What there is at the mount point, without the mount's number: options of the mount and of the file system, owner and mode."""
+    if not mounting.path.exists():
+        return ()
+    state = mounting.path.stat()
+    own = mounting.line().split(" - ")[0].split()[5:6]
+    return own, mounting.shown() if own else [], state.st_uid, state.st_gid, state.st_mode
+
+
+@pytest.mark.parametrize("mounted", [True, False])
+def test_the_old_mount_comes_back_when_the_kernel_refuses_the_fresh_one(mounting: Mounting, mounted: bool) -> None:
+    """The pages that are to be reserved are taken between plan and change."""
+    mounting.pool.add(4)
+    if mounted:
+        mounting(size="8M", nr_inodes=7, uid="1", gid="2", mode="0700")
+        (mounting.path / "lost").touch()
+        subprocess.run(["mount", "-o", "remount,ro,nosuid", str(mounting.path)], check=True)
+    before = shape(mounting)
+    wanted = WantedOptions(PAGE, None, parse_limit("min_size", "4M"), None, 0, 0, 0o755)
+    plan = plan_mount(str(mounting.path), wanted, persistent=False, discard=True, seen=SeenPools())
+    other = mounting.pool.mount("other")
+    fill(other / "all", mounting.pool.whole("free_hugepages") - mounting.pool.whole("resv_hugepages"))
+    with pytest.raises(HostmemError, match=f"hugetlbfs cannot be mounted at {mounting.path}"):
+        apply_mount(plan)
+    assert shape(mounting) == before
+    assert mounted == mounting.path.exists()
+    assert not mounted or os.listdir(mounting.path) == []  # it did go
+
+
+@pytest.mark.parametrize("mounted", [True, False])
+def test_a_mount_that_the_kernel_made_otherwise_is_taken_back(mounting: Mounting, mounted: bool) -> None:
+    """It takes this number for no limit, without an error."""
+    if mounted:
+        mounting(size="8M", nr_inodes=7, mode="0700")
+    before = shape(mounting)
+    arguments = {"path": str(mounting.path), "persistent": False, "size": "4M", "nr_inodes": 2**64 - 1}
+    result = run_module("hugetlbfs_mount", **arguments)
+    assert result["failed"]
+    assert "The kernel did not make of" in result["msg"]
+    assert f"instead of pagesize=2M size=4194304 nr_inodes={2**64 - 1}" in result["error"]["cause"]
+    assert shape(mounting) == before
 
 
 # --- what is refused

@@ -26,7 +26,7 @@ from .sizes import format_size
 class PageDemand:
     """What a block takes from the pool of a page size, in bytes; ``nodes``: from these only, or from any when there are none.
 
-    ``gained`` becomes free before. ``unfilled`` is what its file lacks, for which it may hold a promise of the kernel's already.
+    ``gained`` becomes free before. ``unfilled`` is what its file lacks, for which it, or its mount, may hold a promise of the kernel's.
     """
 
     id: str

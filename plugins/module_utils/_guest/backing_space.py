@@ -13,7 +13,14 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .._host.filesystems import FileSystem, free_space, reserved_huge_pages
+from .._host.filesystems import (
+    FileSystem,
+    free_huge_pages,
+    free_space,
+    kept_for_mount,
+    left_in_limit,
+    reserved_huge_pages,
+)
 from .._host.processes import mapped_files
 from .backing_pools import PageDemand, bound_to
 from .backing_state import FileState
@@ -53,7 +60,8 @@ class Demand:
     def of_pool(self) -> PageDemand:
         """The same of a pool of huge pages."""
         block = self.placed.block
-        return PageDemand(block.id, self.system.page_size, bound_to(block), self.needed, self.gained, self.unfilled)
+        promised = self.unfilled + min(self.needed, kept_for_mount(self.system))
+        return PageDemand(block.id, self.system.page_size, bound_to(block), self.needed, self.gained, promised)
 
 
 def check_space(demands: list[Demand]) -> None:
@@ -70,30 +78,45 @@ def check_space(demands: list[Demand]) -> None:
 def _check_system(demands: list[Demand]) -> None:
     system = demands[0].system
     needed = sum(demand.needed for demand in demands)
-    free = free_space(system.mount_point or demands[0].placed.block.directory) + sum(
-        demand.gained for demand in demands
-    )
-    promised = 0
+    place = system.mount_point or demands[0].placed.block.directory
+    gained, promised, limited = sum(demand.gained for demand in demands), 0, False
     if system.type == "hugetlbfs":
-        # It reserves when it is mapped: what running guests may still touch is not free any more, and a file that was mapped
-        # once keeps its reservation. Whose a reservation is, nothing tells; if it is not ours, QEMU says so as it starts.
-        unfilled = sum(demand.unfilled for demand in demands)
-        free += min(reserved_huge_pages(system.page_size), unfilled)
+        free, limited = _free_huge_pages(demands, place)
+        free += gained
     else:
+        free = free_space(place) + gained
         promised = _promised(demands, system.device)
     if needed and needed > free - promised:
         names = ", ".join(demand.placed.block.id for demand in demands)
         what = "huge pages" if system.type == "hugetlbfs" else "space"
         raise Refused(
             f"Memory block {names}: not enough {what} in {system.mount_point} for {format_size(sum(d.size for d in demands))}.",
-            cause=f"{format_size(needed)} are needed, {format_size(free)} are free"
-            + (
-                f", of which {format_size(promised)} belong to other guests' memory that is not touched yet."
-                if promised
-                else "."
-            ),
+            cause=f"{format_size(needed)} are needed, {format_size(free)} are free{_why_not_more(system, limited, promised)}.",
             cure="Enlarge the pool or mount, or stop guests.",
         )
+
+
+def _free_huge_pages(demands: list[Demand], place: str) -> tuple[int, bool]:
+    """Bytes that there are for the files, and whether it is the mount's own limit that there are not more.
+
+    hugetlbfs reserves when a file is mapped: what running guests may still touch is not free any more, and a file that was mapped once keeps
+    its reservation. So does a mount with min_size. Whose a reservation is, nothing tells; if it is not ours, QEMU says so as it starts.
+    """
+    system = demands[0].system
+    unfilled = sum(demand.unfilled for demand in demands)
+    ours = unfilled + kept_for_mount(system)
+    free = free_huge_pages(system.page_size) + min(reserved_huge_pages(system.page_size), ours)
+    left = left_in_limit(place)
+    if left is None or left + unfilled >= free:
+        return free, False
+    return left + unfilled, True
+
+
+def _why_not_more(system: FileSystem, limited: bool, promised: int) -> str:
+    if promised:
+        return f", of which {format_size(promised)} belong to other guests' memory that is not touched yet"
+    pool = format_size(free_huge_pages(system.page_size))
+    return f" within the limit of the mount (its option size); the pool has {pool}" if limited else ""
 
 
 def _promised(demands: list[Demand], device: int) -> int:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 
 from .files import existing_parent
@@ -58,11 +59,31 @@ def free_space(path: str) -> int:
 
 
 def _free_huge_pages_in(path: str, page_size: int) -> int:
-    free = free_huge_pages(page_size)
+    free, left = free_huge_pages(page_size), left_in_limit(path)
+    return free if left is None else min(free, left)
+
+
+def left_in_limit(path: str) -> int | None:
+    """Bytes that the files in the hugetlbfs of the path can still grow by its option ``size``; None without one.
+
+    What is reserved for a mapping counts as taken. With ``min_size`` alone, statfs(2) shows -1 (hugetlbfs_statfs() in fs/hugetlbfs/inode.c).
+    """
     state = os.statvfs(path)
-    if state.f_blocks:  # the mount has a size limit of its own
-        free = min(free, state.f_bavail * page_size)
-    return free
+    return state.f_bavail * state.f_bsize if state.f_blocks > 0 else None
+
+
+def kept_for_mount(system: FileSystem) -> int:
+    """Bytes that a hugetlbfs still has reserved for whatever comes to lie in it (``min_size``); the files in it use that first."""
+    least = sum(int(option[9:]) for option in system.options if option.startswith("min_size="))
+    if not least:
+        return 0
+    used = 0
+    for directory, _names, files in os.walk(system.mount_point):
+        for name in files:
+            with suppress(FileNotFoundError):
+                found = os.lstat(f"{directory}/{name}")
+                used += max(found.st_size, found.st_blocks * 512)
+    return max(0, least - used)
 
 
 def free_huge_pages(page_size: int, root: str = SYS) -> int:

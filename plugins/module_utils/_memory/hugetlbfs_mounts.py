@@ -318,10 +318,12 @@ def apply_mount(plan: MountPlan) -> None:
 
 
 def _bring_back(plan: MountPlan) -> None:
-    """The mount as it was before a fresh one failed. What the first error says is more than that this fails, too."""
-    with contextlib.suppress(HostmemError):
+    """The mount as it was before a fresh one failed, or none. What the first error says is more than that this fails, too."""
+    with contextlib.suppress(HostmemError, OSError):
         if mount_at(plan.point) is not None:
             detach(plan.point)
+        if not plan.directory:
+            os.rmdir(plan.point)
         if plan.before is not None and plan.root is not None:
             root = plan.root
             options = [
