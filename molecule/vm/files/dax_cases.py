@@ -442,6 +442,8 @@ def full_file_system_gives_back_what_it_had() -> None:
         dax_layout.allocate_aligned(f"{POINT}/ram", 1 << 30)
     except OSError as error:
         same(error.errno, 28)
+    else:
+        raise AssertionError("1 GiB in a file system of less than 64 MiB")
     os.unlink(f"{POINT}/ram")
     true(abs(os.statvfs(POINT).f_bavail - free) < 16, "blocks given back")
 

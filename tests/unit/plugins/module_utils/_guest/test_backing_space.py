@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -20,12 +19,10 @@ from ansible_collections.hostmem.qemu.plugins.module_utils._guest.layout import 
 
 from .ram_files import ME, MEBIBYTE, block, make, mapped
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
-
 
 @pytest.fixture(name="base")
 def fixture_base() -> Iterator[Path]:
-    """A tmpfs of 64 MiB of its own."""
+    """A tmpfs of 64 MiB of its own, which takes root."""
     with tempfile.TemporaryDirectory(prefix="hostmem-unit-") as base:
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64M,mode=0755", "hostmem-unit", base], check=True)
         try:
