@@ -254,8 +254,8 @@ def test_memory_in_use(host: EngineHost) -> None:
     ram = host.ram_file(NAME)
     save(host, NAME)
     with ram.open("r+b") as file, mmap.mmap(file.fileno(), 0):
-        for verb in ("restore", "start"):
-            refuses(host.refused(verb, NAME), f"is mapped by process {os.getpid()}")
+        for words in (["restore"], ["start"], ["restore", "--check"], ["start", "--check"]):
+            refuses(host.refused(*words, NAME), f"is mapped by process {os.getpid()}")
     counter = page.counter
     host.one("restore", NAME)
     went_on(host, NAME, counter)

@@ -26,7 +26,7 @@ from .device_names import resolved
 from .errors import Refused
 from .generations import living_generations, qemu_processes
 from .given_devices import clear_given, clear_left, disown_opened, give_devices, given_devices
-from .layout import layout
+from .layout import PlacedBlock, layout
 from .nics import taps
 from .nvdimm_files import check_nvdimm, ensure_nvdimm
 from .paths import GuestPaths, guest_paths
@@ -46,19 +46,22 @@ def make_directories(config: Config, paths: GuestPaths) -> None:
 
 
 def foresee(config: Config, definition: Definition) -> None:
-    """What would keep a guest that does not run from a cold start, as far as root can see it. Changes nothing.
+    """What would keep a guest that does not run from a start, as far as root can see it. Changes nothing.
 
     :raises Refused: as ``prepare`` would.
     """
     paths = guest_paths(config, definition.name)
-    if is_saved(paths):
-        return
-    refuse_start_anew(paths, definition)
-    definition = resolved(definition)
-    refuse_saved_parts(config, definition)
+    groups_of = unit_groups(definition.name) if config.manager == "systemd" else own_groups
     if config.manager == "systemd":
         check_unit(definition)
-    _plan(config, definition, unit_groups(definition.name) if config.manager == "systemd" else own_groups)
+    if is_saved(paths):
+        definition = resolved(definition)
+        _plan_saved(config, paths, definition, groups_of)
+    else:
+        refuse_start_anew(paths, definition)
+        definition = resolved(definition)
+        refuse_saved_parts(config, definition)
+        _plan(config, definition, groups_of)
     for nvdimm in definition.nvdimms:
         check_nvdimm(nvdimm)
     for name, bridge in taps(definition):
@@ -95,21 +98,31 @@ def prepare(config: Config, guest: StoredGuest) -> None:
 
 def _prepare_saved(config: Config, paths: GuestPaths, definition: Definition) -> None:
     """What a reboot has taken from a saved guest: its taps, its devices' owner; and files for memory that comes with its state."""
-    check_limits(definition, own_groups)
-    copied = copied_blocks(paths)
-    blocks = layout(definition)
-    again = [placed for placed in blocks if placed.block.id in copied]
+    plan = _plan_saved(config, paths, definition, own_groups)
     give_devices(config, definition)
     for nvdimm in definition.nvdimms:
         ensure_nvdimm(nvdimm, config.user)
-    for placed in blocks:
-        if placed in again or not (placed.path or placed.block.device):
-            continue
-        refuse_used(paths, placed)
+    for placed in _in_place(paths, definition):
         if placed.block.device:
             hand_over(placed.block.device, file_access(config.user))
-    apply_present(plan_present(again, config.user, True, given_devices(config, definition.name)), config.user)
+    apply_present(plan, config.user)
     ensure_taps(config, definition, taps(definition))
+
+
+def _plan_saved(config: Config, paths: GuestPaths, definition: Definition, groups_of: Groups) -> Plan:
+    """What a saved guest needs of RAM files: those whose content comes with its state. Nobody may use the others."""
+    check_limits(definition, groups_of)
+    for placed in _in_place(paths, definition):
+        refuse_used(paths, placed)
+    copied = copied_blocks(paths)
+    again = [placed for placed in layout(definition) if placed.block.id in copied]
+    return plan_present(again, config.user, True, given_devices(config, definition.name))
+
+
+def _in_place(paths: GuestPaths, definition: Definition) -> list[PlacedBlock]:
+    copied = copied_blocks(paths)
+    blocks = layout(definition)
+    return [placed for placed in blocks if placed.block.id not in copied and (placed.path or placed.block.device)]
 
 
 def _plan(config: Config, definition: Definition, groups_of: Groups) -> Plan:

@@ -177,6 +177,12 @@ def undefine_guest(config: Config, name: str, check: bool, assume_stopped: bool 
     return result
 
 
+def foresee_guest(config: Config, name: str) -> Result:
+    """As root, what a start would prepare; changes nothing."""
+    foresee(config, load_guest(guest_paths(config, name)).definition)
+    return {"changed": False}
+
+
 def prepare_guest(config: Config, name: str) -> Result:
     """As root, before a start."""
     prepare(config, load_guest(guest_paths(config, name)))
@@ -278,7 +284,10 @@ def restore_guests(config: Config, names: Sequence[str], options: RestoreOptions
     wanted = [item["guest"] for item in known if item["ok"] and item["changed"]]
     done: list[Result] = []
     if wanted and options.check:
-        done = as_user(config, wanted, lambda name: restore(config, name, options))
+        seen = each(wanted, lambda name: foresee_guest(config, name))
+        ready = [item["guest"] for item in seen if item["ok"]]
+        done = [item for item in seen if not item["ok"]]
+        done += as_user(config, ready, lambda name: restore(config, name, options))
     elif wanted:
         done = start_all(wanted)
     return in_order(names, [item for item in known if item["guest"] not in wanted] + done)
