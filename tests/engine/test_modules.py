@@ -169,3 +169,12 @@ def test_ram_files_of_a_running_guest_are_left_alone(host: EngineHost) -> None:
         assert "is mapped by process" in module(host, "backing_file", definition=definition, **arguments)["msg"]
     guest(host, power="off", stop_timeout=0)
     assert not module(host, "backing_file", definition=definition, state="absent")["changed"]
+
+
+def test_a_guest_that_nobody_would_save(host: EngineHost) -> None:
+    """No units manage the guests of these tests."""
+    block = host.block("g1", backing="file", directory=str(host.root / "memory"))
+    made = foretold(host, definition=host.heartbeat("g1", memory={"blocks": [block]}, on_host_shutdown="save"))
+    assert "manager is direct" in str(made["warnings"])
+    made = foretold(host, definition=host.heartbeat("g1"))
+    assert "manager is direct" not in str(made)
