@@ -14,7 +14,7 @@ from .errors import HostmemError, Refused
 UNKNOWN = "See the kernel's log (dmesg)."
 _NOT_ROOT = "Run as root; in a playbook, set become to true."
 # Root that may not is that of a container or of a service, or is held back by a security module.
-_NOT_ALLOWED = "Do this on the host itself, not in a container or a service with fewer rights; the log of SELinux or AppArmor tells whether one of these forbids it."
+_NOT_ALLOWED = "Do this on the host itself, not in a container or a service with fewer rights; the log of SELinux or AppArmor tells who forbids it."
 _PATH = "Correct the path, or make what it names; what is missing below /sys and /proc this kernel or container does not have."
 _CURES = {
     errno.EBUSY: "End what uses it (fuser -vm and lsof show who does), then try again.",
