@@ -40,6 +40,8 @@ FOREIGN = (
     "/etc/default/grub.d/10_tests.cfg",
     "/etc/systemd/system.conf",
     "/boot/grub/grub.cfg",
+    "/etc/sysctl.d/90-others.conf",
+    "/etc/libvirt/qemu.conf",
 )
 # Where the collection puts what belongs to it.
 OURS = ("/etc", "/usr/lib/hostmem*", "/usr/sbin/hostmem*", "/var/lib/hostmem*", "/var/log/hostmem*", "/run/hostmem*")
