@@ -239,7 +239,9 @@ diff:
       description: What there is.
       returned: always
       type: dict
-      sample: {"/mnt/pmem0": {"state": "mounted", "type": "ext4", "dax": "always", "options": ["noatime"], "guarded": true}, "/dev/pmem0": {"file_system": "ext4"}}
+      sample:
+        /dev/pmem0: {"file_system": "ext4"}
+        /mnt/pmem0: {"state": "mounted", "type": "ext4", "dax": "always", "options": ["noatime"], "guarded": true}
 foreseen:
   description: What there would be afterwards, O(foreseen) included, for O(foreseen) of the tasks that follow.
   returned: in check mode

@@ -22,7 +22,19 @@ VERSIONS = pytest.mark.parametrize("version", ["10.0", "10.0.13", "11.1"])
 def qemu(version: str, option: str) -> subprocess.CompletedProcess[str]:
     """Make a QEMU with one object and without a machine; it ends by itself."""
     program = QEMU_TREES / version / "usr" / "bin" / "qemu-system-x86_64"
-    words = [program, "-M", "none", "-nodefaults", "-display", "none", "-monitor", "stdio", "-S", "-object", option]
+    words: list[Path | str] = [
+        program,
+        "-M",
+        "none",
+        "-nodefaults",
+        "-display",
+        "none",
+        "-monitor",
+        "stdio",
+        "-S",
+        "-object",
+        option,
+    ]
     return subprocess.run(words, input="quit\n", capture_output=True, text=True, check=False)
 
 
@@ -67,7 +79,19 @@ def test_rom_leaves_no_choice(tmp_path: Path, version: str, options: str, refusa
 def test_shared_ram_is_a_memfd(version: str, share: str) -> None:
     program = QEMU_TREES / version / "usr" / "bin" / "qemu-system-x86_64"
     option = f"memory-backend-ram,id=m,size=16M,share={share}"
-    words = [program, "-M", "none", "-nodefaults", "-display", "none", "-monitor", "stdio", "-S", "-object", option]
+    words: list[Path | str] = [
+        program,
+        "-M",
+        "none",
+        "-nodefaults",
+        "-display",
+        "none",
+        "-monitor",
+        "stdio",
+        "-S",
+        "-object",
+        option,
+    ]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert "monitor" in process.stdout.readline()  # it greets when it is set up

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -17,24 +16,11 @@ import pytest
 
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.dax import is_dax_directory
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import HostmemError
+from support.loop_devices import line_of, loop_device
 from support.modules import refused, run_module, without
 
 SIZE = 64 << 20
 TEXT = b"only text, no signature of anything"
-
-
-@contextlib.contextmanager
-def loop_device(directory: Path, size: int) -> Iterator[str]:
-    """Path of an empty loop device of so many bytes."""
-    image = directory / "image"
-    with image.open("wb") as file:
-        file.truncate(size)
-    done = subprocess.run(["losetup", "--find", "--show", str(image)], check=True, capture_output=True, text=True)
-    path = done.stdout.strip()
-    try:
-        yield path
-    finally:
-        subprocess.run(["losetup", "--detach", path], check=True)
 
 
 @pytest.fixture(name="loop")
@@ -70,11 +56,6 @@ def test_data_without_a_signature_are_kept(loop: str, tmp_path: Path) -> None:
     assert not point.exists()
 
 
-def line_of(point: Path) -> str:
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    return next(line for line in lines if line.split()[4] == str(point))
-
-
 def test_options_are_those_of_the_mount(tmp_path: Path) -> None:
     """Also those without a value, and those that are on by the file system's own defaults."""
     with loop_device(tmp_path, SIZE) as loop:
@@ -98,8 +79,8 @@ def test_options_are_those_of_the_mount(tmp_path: Path) -> None:
             for changed in (True, False):
                 done = run_module("dax_mount", **wanted)
                 assert done["changed"] == changed
-                before = ["discard", "lazytime", "nobarrier"] if changed else []
-                assert done["diff"]["before"][str(point)]["options"] == before
+                options = ["discard", "lazytime", "nobarrier"] if changed else []
+                assert done["diff"]["before"][str(point)]["options"] == options
                 assert done["diff"]["after"][str(point)]["options"] == []
             assert "discard" not in line_of(point)
             subprocess.run(["mount", "-o", "remount,ro", str(point)], check=True)

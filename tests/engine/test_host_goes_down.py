@@ -50,7 +50,7 @@ def stuck(host: EngineHost) -> Iterator[tuple[Path, Path]]:
         subprocess.run(["mkfs.ext4", "-q", image], check=True)
         place.mkdir()
         subprocess.run(["mount", "-o", "loop", image, place], check=True)
-        host.later.callback(subprocess.run, ["umount", place], check=True)
+        host.later.callback(subprocess.run, ["umount", str(place)], check=True)
         image = place / "inner.img"
     shutil.chown(places[1], USER, USER)
     yield places
@@ -84,10 +84,10 @@ class Listener:
 
     def extensions(self) -> list[float]:
         """Seconds for which the line asked, each time."""
-        found = []
+        found: list[float] = []
         while True:
             try:
-                word, _, value = self._socket.recv(4096).decode().partition("=")
+                word, _equals, value = self._socket.recv(4096).decode().partition("=")
             except BlockingIOError:
                 return found
             if word == "EXTEND_TIMEOUT_USEC":  # systemctl, which the line runs, tells how it ended

@@ -171,7 +171,7 @@ def test_surplus_pages_of_1_gib(pool: HugePagePool) -> None:
         assert "no huge pages of 1G" in refused("hugepages", count=0, surplus=1, **arguments)
         return
     limit = pool.whole("nr_overcommit_hugepages", GIB)
-    wanted = {**arguments, "count": pool.pages(size=GIB), "surplus": limit + 1}
+    wanted: dict[str, Any] = {**arguments, "count": pool.pages(size=GIB), "surplus": limit + 1}
     problem = ""
     try:
         (directory / "nr_overcommit_hugepages").write_text(f"{limit + 1}\n")

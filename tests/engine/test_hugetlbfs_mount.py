@@ -355,7 +355,7 @@ def test_a_mount_that_the_kernel_made_otherwise_is_taken_back(mounting: Mounting
     if mounted:
         mounting(size="8M", nr_inodes=7, mode="0700")
     before = shape(mounting)
-    arguments = {"path": str(mounting.path), "persistent": False, "size": "4M", "nr_inodes": 2**64 - 1}
+    arguments: dict[str, Any] = {"path": str(mounting.path), "persistent": False, "size": "4M", "nr_inodes": 2**64 - 1}
     result = run_module("hugetlbfs_mount", **arguments)
     assert result["failed"]
     assert "The kernel did not make of" in result["msg"]

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_dax_mount import line_of, loop_device
 
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.packages import distribution_family, package_of
 from support.engine import EngineHost
+from support.loop_devices import line_of, loop_device
 from support.modules import run_module, without
 
 
@@ -97,7 +97,7 @@ def test_systemctl_of_modules(module: str, arguments: dict[str, Any]) -> None:
 
 
 def test_no_means_for_boot_parameters() -> None:
-    asked = {"page_size": "2M", "node": 0, "count": 100_000_000, "shortfall": "warn", "persist": "boot"}
+    asked: dict[str, Any] = {"page_size": "2M", "node": 0, "count": 100_000_000, "shortfall": "warn", "persist": "boot"}
     for check in (True, False):
         before = without("update-grub", "grubby", "kernel-install")
         done = run_module("hugepages", check, before=before, **asked)

@@ -60,5 +60,6 @@ def refuse_volatile(config: Config, definition: Definition) -> None:
         raise Refused(
             f"Guest {definition.name} cannot be saved when its host shuts down: {'; '.join(found)}.",
             cause="A saved guest's memory stays in its files, and what its devices are is written beside them.",
-            cure=f"Put all of it, and {config.state}, on persistent memory (backing: dax) or a disk's file system (backing: file), or use on_host_shutdown: poweroff.",
+            cure=f"Put all of it, and {config.state}, on persistent memory (backing: dax) or a disk's file system (backing: file), or use"
+            " on_host_shutdown: poweroff.",
         )

@@ -59,8 +59,8 @@ def wait_for_devices(definition: Definition, limit: float = WAIT, devices: str =
             return
         except NotThere as problem:
             if time.monotonic() >= deadline:
-                cause = f"{problem.cause} It has been waited for {limit:g} s."
-                raise NotThere(problem.message, cause, problem.cure) from problem
+                problem.cause = f"{problem.cause} It has been waited for {limit:g} s."
+                raise
             if problem.message != told:
                 told = problem.message
                 log_record(f"Guest {definition.name} waits: {told}", guest=definition.name, event="waiting")

@@ -90,7 +90,7 @@ def _grubby(_means: BootMeans, before: Sequence[str], after: Sequence[str]) -> N
             )
     except (HostmemError, OSError):
         with contextlib.suppress(HostmemError, OSError):  # the first error says more
-            _update_entries(after, before)
+            _update_entries(before=after, after=before)
         raise
 
 
