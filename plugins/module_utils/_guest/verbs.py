@@ -178,8 +178,10 @@ def undefine_guest(config: Config, name: str, check: bool, assume_stopped: bool 
 
 
 def foresee_guest(config: Config, name: str) -> Result:
-    """As root, what a start would prepare; changes nothing."""
-    foresee(config, load_guest(guest_paths(config, name)).definition)
+    """As root, what a start would prepare for a guest without a QEMU; changes nothing."""
+    paths = guest_paths(config, name)
+    if not qemu_processes(paths):
+        foresee(config, load_guest(paths).definition)
     return {"changed": False}
 
 
