@@ -121,6 +121,24 @@ def test_restore_killed(host: EngineHost, path: str, name: str, when: str, saved
     assert_sound(host, NAME, page)
 
 
+def test_killed_before_a_file_has_its_name(host: EngineHost) -> None:
+    """What was written of it goes."""
+    page = host.boot(NAME)
+    save(host, NAME)
+    counter = page.counter
+    page.close()
+    once = host.root / "once"
+    rename = "        os.rename(temporary, path)\n"
+    kill = f"        if 'spent' in path and not os.path.exists({str(once)!r}): os.mknod({str(once)!r}); {KILL}\n"
+    os.chmod(host.root, 0o777)
+    with host.patched("_host/files.py", rename, kill + rename):
+        host.begin("restore", NAME).communicate()
+        host.wait_quiet()
+    assert once.exists()
+    once.unlink()
+    assert_sound(host, NAME, went_on(host, NAME, counter))
+
+
 def test_qemu_killed_in_save(host: EngineHost) -> None:
     """A crash of the guest, not a checkpoint: nothing counts that was written."""
     host.boot(NAME).close()

@@ -72,7 +72,8 @@ def _was_interrupted(paths: GuestPaths, entry: dict[str, Any] | None, living: li
 
 async def recover_locked(paths: GuestPaths, living: list[Generation]) -> dict[str, Any]:
     """Repair, for a caller that holds the verb lock and has just looked for the living generations."""
-    remove_unfinished(paths.run)
+    for directory in (paths.run, paths.state):
+        remove_unfinished(directory)
     journal = Journal(paths)
     entry = journal.read()
     if not _was_interrupted(paths, entry, living):
