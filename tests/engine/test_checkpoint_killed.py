@@ -226,7 +226,7 @@ def test_save_hangs(host: EngineHost) -> None:
     """A runtime that comes to nothing in the middle of a save is ended, and the guest goes on."""
     page = host.boot(NAME)
     with (
-        host.patched("_guest/journal.py", "    SAVING: 60.0,", "    SAVING: -70.0,"),
+        host.patched("_guest/journal.py", "    SAVING: 60.0,", "    SAVING: -117.0,"),
         fault(host, "_guest/save.py", "sha256_of", "after", "os.kill(os.getpid(), 19)"),
     ):
         verb = host.begin("save", NAME)

@@ -92,7 +92,7 @@ def test_network_dies_when_both_qemus_share_a_tap(host: EngineHost) -> None:
     slots = '1 - int(self.old.record.get("tap_slot", 0))'
     with (
         pytest.raises(AssertionError, match=r"survive|messages"),
-        guest.stream(),
+        guest.stream(drain=5.0),
         host.patched("_guest/update_attempt.py", slots, "0"),
         host.at_step("incoming", "os.kill(qemu(facts['to'])[0], 9)"),
     ):

@@ -15,7 +15,7 @@ from typing import Any
 from support.engine import EngineHost, wait_until
 from support.host import CACHE, USER
 from support.linux_console import LinuxConsole, assert_unbroken
-from support.stream import StreamClient
+from support.stream import DRAIN_SECONDS, StreamClient
 
 LINUX = CACHE / "guests" / "linux"
 NAME = "linux"
@@ -68,9 +68,12 @@ class LinuxGuest(LinuxConsole):
             shutil.chown(path, USER, USER)
 
     @contextlib.contextmanager
-    def stream(self) -> Iterator[None]:
-        """A TCP connection that sends all the time; afterwards every message must have been echoed, unharmed, in that connection."""
-        client = StreamClient(self.address).start()
+    def stream(self, drain: float = DRAIN_SECONDS) -> Iterator[None]:
+        """A TCP connection that sends all the time; afterwards every message must have been echoed, unharmed, in that connection.
+
+        :param drain: seconds that the last echoes may take.
+        """
+        client = StreamClient(self.address, drain=drain).start()
         try:
             self.wait_for_more("D")
             yield

@@ -125,8 +125,8 @@ class Stream:
         if readable:
             self.receive()
 
-    def run(self, stop: Stop, interval: float) -> None:
-        """Send every ``interval`` seconds until ``stop``; then wait for the last echoes."""
+    def run(self, stop: Stop, interval: float, drain: float) -> None:
+        """Send every ``interval`` seconds until ``stop``; then wait up to ``drain`` seconds for the last echoes."""
         due = time.monotonic()
         while self.reason is None and not stop:
             now = time.monotonic()
@@ -137,7 +137,7 @@ class Stream:
                 self.step(due - now)
             if due <= now:
                 self.step(0.0)
-        end = time.monotonic() + DRAIN_SECONDS
+        end = time.monotonic() + drain
         while self.reason is None and self._pending and time.monotonic() < end:
             self.step(end - time.monotonic())
 
@@ -187,9 +187,9 @@ def connect(host: str, port: int, seconds: float) -> socket.socket:
 class StreamClient:
     """A stream in a process of its own."""
 
-    def __init__(self, host: str, port: int = ECHO_PORT, *, interval_ms: float = DEFAULT_INTERVAL_MS) -> None:
+    def __init__(self, host: str, port: int = ECHO_PORT, *, drain: float = DRAIN_SECONDS) -> None:
         self._command = [sys.executable, str(Path(__file__).resolve()), host, "--announce"]
-        self._command += ["--port", str(port), "--interval", str(interval_ms)]
+        self._command += ["--port", str(port), "--drain", str(drain)]
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> StreamClient:
@@ -241,6 +241,7 @@ def main() -> int:
     parser.add_argument("host", metavar="HOST")
     parser.add_argument("--port", type=int, default=ECHO_PORT)
     parser.add_argument("--interval", type=float, default=DEFAULT_INTERVAL_MS, help="ms between messages")
+    parser.add_argument("--drain", type=float, default=DRAIN_SECONDS, help="seconds to wait for the last echoes")
     parser.add_argument("--connect", type=float, default=CONNECT_SECONDS, help="seconds to wait for the server")
     parser.add_argument("--output", metavar="FILE", help="where the result goes; default: standard output")
     parser.add_argument("--announce", action="store_true", help="print 'connected', and end with the parent")
@@ -249,7 +250,7 @@ def main() -> int:
     stream = Stream(connect(options.host, options.port, options.connect))
     if options.announce:
         print("connected", flush=True)
-    stream.run(stop, options.interval / 1e3)
+    stream.run(stop, options.interval / 1e3, options.drain)
     result = stream.result()
     _write(result, options.output)
     return 0 if result["alive"] and not result["errors"] else 1
