@@ -180,3 +180,14 @@ def test_starts_and_stops_at_once(host: EngineHost) -> None:
         assert_alive(page)
     else:
         assert not (host.memory / "g").exists()
+
+
+def test_memory_directory_that_may_not_be_read(host: EngineHost) -> None:
+    """As the guarded mount point of a mount that is missing: the guest is off, and its facts say why it would not start."""
+    host.define(host.heartbeat("g"))
+    directory = host.memory / "g"
+    directory.mkdir(parents=True)
+    directory.chmod(0)
+    info = host.info("g")
+    assert info["state"] == "stopped"
+    refuses(info["start_refused"], str(directory), "EACCES")

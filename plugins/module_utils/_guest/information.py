@@ -31,6 +31,7 @@ from .same_definition import is_same
 from .save import saved_facts
 from .saved_guest import refuse_start_anew
 from .store import StoredGuest, load_guest
+from .unforeseen import as_hostmem_error
 from .update_methods import blockers
 
 
@@ -88,8 +89,8 @@ def _start_refused(paths: GuestPaths, definition: Definition) -> dict[str, Any]:
     """Nothing when the memory of a guest that is off forbids no start."""
     try:
         refuse_start_anew(paths, definition)
-    except HostmemError as error:
-        return {"start_refused": error.as_dict()}
+    except (HostmemError, OSError) as error:  # a guarded mount point that nothing is mounted on may not be read
+        return {"start_refused": as_hostmem_error(error).as_dict()}
     return {}
 
 
