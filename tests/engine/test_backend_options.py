@@ -19,23 +19,15 @@ DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "definition.md"
 VERSIONS = pytest.mark.parametrize("version", ["10.0", "10.0.13", "11.1"])
 
 
+def command(version: str, option: str) -> list[str]:
+    """A QEMU with one object and without a machine."""
+    program = str(QEMU_TREES / version / "usr" / "bin" / "qemu-system-x86_64")
+    return [program, *["-M", "none", "-nodefaults", "-display", "none", "-monitor", "stdio", "-S", "-object"], option]
+
+
 def qemu(version: str, option: str) -> subprocess.CompletedProcess[str]:
-    """Make a QEMU with one object and without a machine; it ends by itself."""
-    program = QEMU_TREES / version / "usr" / "bin" / "qemu-system-x86_64"
-    words: list[Path | str] = [
-        program,
-        "-M",
-        "none",
-        "-nodefaults",
-        "-display",
-        "none",
-        "-monitor",
-        "stdio",
-        "-S",
-        "-object",
-        option,
-    ]
-    return subprocess.run(words, input="quit\n", capture_output=True, text=True, check=False)
+    """Make it; it ends by itself."""
+    return subprocess.run(command(version, option), input="quit\n", capture_output=True, text=True, check=False)
 
 
 def documented() -> set[str]:
@@ -77,22 +69,10 @@ def test_rom_leaves_no_choice(tmp_path: Path, version: str, options: str, refusa
 @VERSIONS
 @pytest.mark.parametrize("share", ["on", "off"])
 def test_shared_ram_is_a_memfd(version: str, share: str) -> None:
-    program = QEMU_TREES / version / "usr" / "bin" / "qemu-system-x86_64"
     option = f"memory-backend-ram,id=m,size=16M,share={share}"
-    words: list[Path | str] = [
-        program,
-        "-M",
-        "none",
-        "-nodefaults",
-        "-display",
-        "none",
-        "-monitor",
-        "stdio",
-        "-S",
-        "-object",
-        option,
-    ]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command(version, option), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         assert "monitor" in process.stdout.readline()  # it greets when it is set up
         maps = Path(f"/proc/{process.pid}/maps").read_text()

@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import subprocess
+from collections.abc import Iterator
 
 from support.checkpoints import save
 from support.engine import EngineHost, process_state, wait_until
@@ -28,17 +31,24 @@ def stopped(host: EngineHost) -> list[int]:
     return [pid for pid in host.runtimes() if process_state(pid) == "T"]
 
 
-def test_prepared_while_memory_is_dropped(host: EngineHost) -> None:
-    """The line that prepares waits until the discard has dropped what it drops, and then makes it anew."""
-    saved_guest(host)
+@contextlib.contextmanager
+def in_the_middle_of_a_discard(host: EngineHost, line: str, complaint: str) -> Iterator[subprocess.Popen[str]]:
+    """A line of the unit that begins while a discard is about to drop what it drops, and must wait; within, the discard is over."""
     with host.at_function("_guest/verbs.py", "release_guest", STOP, "before"):
         discard = host.begin("discard", NAME)
         wait_until(lambda: stopped(host), "the discard has not come as far")
-        prepare = begin_line(host, "prepare", NAME)
-        wait_until(lambda: prepare.poll() is not None or waits(prepare.pid), "the line neither waits nor ends")
-        assert prepare.poll() is None, "it has prepared what is about to be dropped"
+        begun = begin_line(host, line, NAME)
+        wait_until(lambda: begun.poll() is not None or waits(begun.pid), "the line neither waits nor ends")
+        assert begun.poll() is None, complaint
         os.kill(stopped(host)[0], signal.SIGCONT)
         discard.communicate()
+        yield begun
+
+
+def test_prepared_while_memory_is_dropped(host: EngineHost) -> None:
+    """The line that prepares waits until the discard has dropped what it drops, and then makes it anew."""
+    saved_guest(host)
+    with in_the_middle_of_a_discard(host, "prepare", "it has prepared what is about to be dropped") as prepare:
         assert answer(prepare)["ok"]
     made = host.ram_file(NAME).stat().st_ino
     assert run_line(host, "start", NAME)["how"] == "started"
@@ -70,13 +80,6 @@ def test_started_while_memory_is_dropped(host: EngineHost) -> None:
     """The start does not find memory that is about to go."""
     saved_guest(host)
     assert run_line(host, "prepare", NAME)["ok"]
-    with host.at_function("_guest/verbs.py", "release_guest", STOP, "before"):
-        discard = host.begin("discard", NAME)
-        wait_until(lambda: stopped(host), "the discard has not come as far")
-        start = begin_line(host, "start", NAME)
-        wait_until(lambda: start.poll() is not None or waits(start.pid), "the line neither waits nor ends")
-        assert start.poll() is None, "it has started in memory that is about to be dropped"
-        os.kill(stopped(host)[0], signal.SIGCONT)
-        discard.communicate()
+    with in_the_middle_of_a_discard(host, "start", "it has started in memory that is about to be dropped") as start:
         refuses(answer(start)["error"], "is not there", f"hostmem start {NAME}")
     assert host.qemu_pids(NAME) == []

@@ -39,19 +39,25 @@ def test_ndctl() -> None:
     missing("ndctl", "pmem_namespace", name="one", region="region9", size="64M")
 
 
+def stays_without_umount(module: str, wanted: dict[str, Any]) -> None:
+    """Once it is mounted it needs umount to go, and stays as it is without."""
+    point = Path(wanted["path"])
+    try:
+        assert run_module(module, **wanted)["changed"]
+        before = line_of(point)
+        missing("umount", module, path=str(point), state="absent")
+        assert line_of(point) == before
+    finally:
+        run_module(module, path=str(point), state="absent")
+
+
 def test_mount_and_umount_of_huge_pages(tmp_path: Path) -> None:
     point = tmp_path / "huge"
     wanted: dict[str, Any] = {"path": str(point), "persistent": False}
     for program in ("mount", "umount"):
         missing(program, "hugetlbfs_mount", **wanted)
         assert not point.exists()
-    try:
-        assert run_module("hugetlbfs_mount", **wanted)["changed"]
-        before = line_of(point)
-        missing("umount", "hugetlbfs_mount", path=str(point), state="absent")
-        assert line_of(point) == before
-    finally:
-        run_module("hugetlbfs_mount", path=str(point), state="absent")
+    stays_without_umount("hugetlbfs_mount", wanted)
 
 
 @pytest.mark.parametrize("program", ["mkfs.ext4", "mkfs.xfs", "wipefs", "mount", "umount"])
@@ -73,16 +79,9 @@ def where_there_is(path: str) -> list[str]:
 def test_udevadm_and_umount_of_a_file_system(tmp_path: Path) -> None:
     """Where udev runs, a file system is mounted by its UUID; and once it is mounted, it is unmounted."""
     with loop_device(tmp_path, 64 << 20) as loop:
-        point = tmp_path / "mount"
-        wanted: dict[str, Any] = {"path": str(point), "device": loop, "dax": "never", "persistent": False}
+        wanted: dict[str, Any] = {"path": str(tmp_path / "mount"), "device": loop, "dax": "never", "persistent": False}
         missing("udevadm", "dax_mount", where_there_is("/run/udev/control"), **wanted)
-        try:
-            assert run_module("dax_mount", **wanted)["changed"]
-            before = line_of(point)
-            missing("umount", "dax_mount", path=str(point), state="absent")
-            assert line_of(point) == before
-        finally:
-            run_module("dax_mount", path=str(point), state="absent")
+        stays_without_umount("dax_mount", wanted)
 
 
 @pytest.mark.parametrize(

@@ -32,11 +32,18 @@ from .paths import GuestPaths
 STATE = "state"
 _MANIFEST = "manifest"
 _MARK = "hostmem_checkpoint."
+# What a manifest that is not what was written can lead to.
+_UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, HostmemError)
 
 
 def is_saved(paths: GuestPaths) -> bool:
-    """Whether a checkpoint counts; nothing is read of it."""
+    """Whether there is a checkpoint; nothing is read of it."""
     return os.path.isdir(paths.checkpoint)
+
+
+def counts(paths: GuestPaths) -> bool:
+    """The same without a copy that somebody put back while the guest runs, which says nothing of it."""
+    return is_saved(paths) and not is_stale(paths)
 
 
 def is_spent(paths: GuestPaths) -> bool:
@@ -87,7 +94,7 @@ def load(paths: GuestPaths) -> Manifest | None:
         if not is_saved(paths):
             return None
         raise _damaged(paths, str(error)) from error
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, HostmemError) as error:
+    except _UNREADABLE as error:
         raise _damaged(paths, getattr(error, "cause", "") or str(error)) from error
 
 
@@ -144,7 +151,7 @@ def load_spent(paths: GuestPaths) -> Manifest:
     """
     try:
         return parse_manifest(read_plain(f"{paths.spent_checkpoint}/{_MANIFEST}"))
-    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+    except _UNREADABLE as error:
         raise HostmemError(f"The manifest in {paths.spent_checkpoint} cannot be read.", cause=str(error)) from error
 
 

@@ -17,7 +17,7 @@ from .._host.files import read_plain, write_json
 from .._host.host_shutdown import going_down
 from .._host.journald import log_record
 from .._host.times import in_utc
-from .checkpoint_store import is_saved, is_stale
+from .checkpoint_store import counts
 from .config import Config
 from .definition import Definition, parse_definition
 from .errors import HostmemError, Refused
@@ -63,7 +63,7 @@ async def stop_or_save(config: Config, name: str, limits: Limits) -> dict[str, A
     try:
         await _save(config, paths, _started_with(living) or defined, limits.save)
     except Exception as error:
-        if not is_saved(paths) or is_stale(paths):
+        if not counts(paths):
             return await _power_down(config, paths, kind, limits, as_hostmem_error(error))
         _tell_of_leftover(paths, as_hostmem_error(error))
     _record(paths, kind, "saved")

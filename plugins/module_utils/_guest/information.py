@@ -48,7 +48,6 @@ async def information(config: Config, name: str) -> dict[str, Any]:
         "definition": guest.definition.as_dict(),
         "layout": describe(guest.definition),
         "last_shutdown": last_shutdown(paths),
-        "lost_by_reboot": lost_by_reboot(config, guest.definition),
     }
     try:
         async with VerbLock(paths):
@@ -61,6 +60,8 @@ async def information(config: Config, name: str) -> dict[str, Any]:
         facts.update(_not_running(config, paths, guest.definition))
     except Busy:
         facts["state"] = "busy"
+    if "lost_by_reboot" not in facts:  # of a QEMU that answers, or a checkpoint, it was told already
+        facts["lost_by_reboot"] = lost_by_reboot(config, guest.definition)
     return facts
 
 

@@ -22,8 +22,9 @@ def ends_with_qemu(block: MemoryBlock) -> str:
 
 def volatile_reason(block: MemoryBlock) -> str:
     """Why what the guest has written to this block is lost when the host reboots; empty when it is not."""
-    if ends_with_qemu(block):
-        return ends_with_qemu(block)
+    reason = ends_with_qemu(block)
+    if reason:
+        return reason
     for volatile in ("tmpfs", "hugetlbfs"):
         if volatile in (block.backing, block.filesystem):
             return f"lies on {volatile}, which the host's reboot empties"

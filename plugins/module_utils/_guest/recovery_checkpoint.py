@@ -29,12 +29,7 @@ _QUIT_TIMEOUT = 10.0
 def concerns_checkpoint(paths: GuestPaths, entry: dict[str, Any] | None, living: list[Generation]) -> bool:
     """Whether a save or restore was cut off. A saved guest has no QEMU: one that lives is left over, or has not run yet."""
     steps = (SAVING, RESTORING, RESTORED)
-    return bool(living) and (_is_saved(paths) or (entry or {}).get("step") in steps)
-
-
-def _is_saved(paths: GuestPaths) -> bool:
-    """A copy that somebody put back while the guest runs says nothing of it."""
-    return checkpoint_store.is_saved(paths) and not checkpoint_store.is_stale(paths)
+    return bool(living) and (checkpoint_store.counts(paths) or (entry or {}).get("step") in steps)
 
 
 async def recover_checkpoint(paths: GuestPaths, entry: dict[str, Any], living: list[Generation]) -> str:
@@ -42,7 +37,7 @@ async def recover_checkpoint(paths: GuestPaths, entry: dict[str, Any], living: l
 
     :raises HostmemError: a QEMU can neither go on nor be ended.
     """
-    if _is_saved(paths):
+    if checkpoint_store.counts(paths):
         for generation in living:
             await _dismiss_unasked(generation)
         forget_all(paths)

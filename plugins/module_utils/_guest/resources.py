@@ -98,31 +98,29 @@ def prepare(config: Config, guest: StoredGuest) -> None:
 
 def _prepare_saved(config: Config, paths: GuestPaths, definition: Definition) -> None:
     """What a reboot has taken from a saved guest: its taps, its devices' owner; and files for memory that comes with its state."""
-    plan = _plan_saved(config, paths, definition, own_groups)
+    stays, plan = _plan_saved(config, paths, definition, own_groups)
     give_devices(config, definition)
     for nvdimm in definition.nvdimms:
         ensure_nvdimm(nvdimm, config.user)
-    for placed in _in_place(paths, definition):
+    for placed in stays:
         if placed.block.device:
             hand_over(placed.block.device, file_access(config.user))
     apply_present(plan, config.user)
     ensure_taps(config, definition, taps(definition))
 
 
-def _plan_saved(config: Config, paths: GuestPaths, definition: Definition, groups_of: Groups) -> Plan:
-    """What a saved guest needs of RAM files: those whose content comes with its state. Nobody may use the others."""
+def _plan_saved(
+    config: Config, paths: GuestPaths, definition: Definition, groups_of: Groups
+) -> tuple[list[PlacedBlock], Plan]:
+    """A saved guest's memory that stayed in its place, which nobody may use; and what the rest, which comes with its state, needs of RAM files."""
     check_limits(definition, groups_of)
-    for placed in _in_place(paths, definition):
-        refuse_used(paths, placed)
-    copied = copied_blocks(paths)
-    again = [placed for placed in layout(definition) if placed.block.id in copied]
-    return plan_present(again, config.user, True, given_devices(config, definition.name))
-
-
-def _in_place(paths: GuestPaths, definition: Definition) -> list[PlacedBlock]:
     copied = copied_blocks(paths)
     blocks = layout(definition)
-    return [placed for placed in blocks if placed.block.id not in copied and (placed.path or placed.block.device)]
+    again = [placed for placed in blocks if placed.block.id in copied]
+    stays = [placed for placed in blocks if placed not in again and (placed.path or placed.block.device)]
+    for placed in stays:
+        refuse_used(paths, placed)
+    return stays, plan_present(again, config.user, True, given_devices(config, definition.name))
 
 
 def _plan(config: Config, definition: Definition, groups_of: Groups) -> Plan:

@@ -226,9 +226,8 @@ class _Restore:
         prepare_current(self._paths, Generation(qemu.generation, qemu.process, {}))
         try:
             checkpoint_store.spend(self._paths, self._manifest)
-        except OSError:  # it has not run, and must not
-            qemu.end()
-            checkpoint_store.unspend(self._paths, self._manifest)
+        except OSError:
+            self._stays_saved(qemu)
             raise
         self._write(RESTORED)
         if self._manifest.was_running:
@@ -245,7 +244,11 @@ class _Restore:
         self._taps.draw_traffic()
         try:
             await qmp.execute("cont")
-        except CommandRefused:  # by its word it has not run, and it will not
-            qemu.end()
-            checkpoint_store.unspend(self._paths, self._manifest)
+        except CommandRefused:
+            self._stays_saved(qemu)
             raise
+
+    def _stays_saved(self, qemu: QemuProcess) -> None:
+        """The guest has not run, and must not run any more in this QEMU."""
+        qemu.end()
+        checkpoint_store.unspend(self._paths, self._manifest)

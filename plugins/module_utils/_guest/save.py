@@ -42,7 +42,7 @@ from .qmp import Qmp, connect, is_migration_over
 from .recovery import recover_after, settled, unsettled_refused
 from .recovery_checkpoint import dismiss
 from .running_mark import unmark_running
-from .saved_memory import MemoryPlan, lasting_files, plan_memory, saved_blocks, saved_nvdimms, sync_memory
+from .saved_memory import MemoryPlan, lasting_files, plan_memory, saved_blocks, saved_nvdimms
 from .saving_qemu import MODE, go_on, kept_parameters, prepare_to_save
 from .sizes import format_size
 from .store import load_guest
@@ -129,8 +129,9 @@ async def _save(paths: GuestPaths, old: Generation, qmp: Qmp, options: SaveOptio
     if options.check:
         sizes = {"copied_bytes": plan.copied_bytes, "in_place_bytes": plan.in_place_bytes}
         return {"changed": True, "would": {**sizes, "seconds": seconds}}
-    await presync(paths.name, lasting_files(found.definition, plan), options.sync_limit)
-    manifest = await _Save(paths, found, plan, qmp).run()
+    files = lasting_files(found.definition, plan)
+    await presync(paths.name, files, options.sync_limit)
+    manifest = await _Save(paths, found, plan, files, qmp).run()
     await dismiss(old, qmp)
     forget_all(paths)
     unmark_running(paths)
@@ -197,11 +198,13 @@ def _pending(stored: Definition, found: Preflight) -> Iterator[Refused]:
 class _Save:
     """One attempt."""
 
-    def __init__(self, paths: GuestPaths, found: Preflight, plan: MemoryPlan, qmp: Qmp) -> None:
+    def __init__(self, paths: GuestPaths, found: Preflight, plan: MemoryPlan, files: list[str], qmp: Qmp) -> None:
+        """:param files: of the memory that stays, to be brought to their devices."""
         self._paths = paths
         self._found = found
         self._old = found.generation
         self._plan = plan
+        self._files = files
         self._qmp = qmp
         self._was_running = found.status in ("running", "suspended")
         self._wake = found.status == "running" and needs_suspend(found.live)
@@ -269,8 +272,8 @@ class _Save:
     def _seal(self, directory: str, queues: dict[str, int], blocks: list[SavedBlock]) -> Manifest:
         """Everything to its device, the names last."""
         state = checkpoint_store.state_path(directory)
-        sync_file(state)
-        sync_memory(self._found.definition, self._plan)
+        for path in (state, *self._files):
+            sync_file(path)
         size, digest = sha256_of(state)
         record = self._old.record
         # It may have been changed since the save began.

@@ -11,6 +11,7 @@ from typing import Any
 
 from .._host.processes import processes_mapping_part, processes_writing_file
 from . import checkpoint_store
+from .backing_devices import DevicePart, part_of_device
 from .config import Config
 from .definition import Definition, parse_definition
 from .errors import HostmemError, Refused
@@ -20,7 +21,6 @@ from .manifest import definition_digest
 from .paths import GuestPaths, guest_paths
 from .recovery import settled
 from .running_mark import refuse_after_power_cut, unmark_running, went_down
-from .saved_memory import memory_identity
 from .store import guest_names, load_guest
 
 VERB_WAIT = 60.0
@@ -108,34 +108,27 @@ def refuse_saved_parts(config: Config, definition: Definition) -> None:
     :param definition: with its namespaces resolved.
     :raises Refused: another guest that is saved has its memory there.
     """
-    wanted = [placed for placed in layout(definition) if placed.block.device]
+    blocks = [placed.block for placed in layout(definition) if placed.block.device]
+    wanted = [DevicePart.parse(part_of_device(block.device, block.offset or 0, block.size)) for block in blocks]
     for name in guest_names(config) if wanted else []:
-        if name != definition.name:
-            for part in _saved_parts(guest_paths(config, name)):
-                for placed in wanted:
-                    if _meet(part, memory_identity(placed)):
-                        raise Refused(
-                            f"{placed.place} has the memory of the saved guest {name} on it.",
-                            cause="Its state would not fit what the memory becomes.",
-                            cure=f"Restore that guest first (hostmem restore {name}), or give it up (hostmem discard {name}).",
-                        )
+        parts = _saved_parts(guest_paths(config, name)) if name != definition.name else []
+        for block, part in zip(blocks, wanted):
+            if any(part.meets(other) for other in parts):
+                raise Refused(
+                    f"{block.device} has the memory of the saved guest {name} on it.",
+                    cause="Its state would not fit what the memory becomes.",
+                    cure=f"Restore that guest first (hostmem restore {name}), or give it up (hostmem discard {name}).",
+                )
 
 
-def _saved_parts(paths: GuestPaths) -> list[dict[str, Any]]:
+def _saved_parts(paths: GuestPaths) -> list[DevicePart]:
     """Parts of device-DAX devices in which a saved guest's memory stayed."""
     try:
         manifest = checkpoint_store.load(paths)
     except HostmemError:
         return []
-    blocks = manifest.blocks if manifest else []
-    return [block.identity for block in blocks if not block.copied and "namespace" in block.identity]
-
-
-def _meet(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    same = one["namespace"] == other["namespace"]
-    return bool(
-        same and one["offset"] < other["offset"] + other["size"] and other["offset"] < one["offset"] + one["size"]
-    )
+    kept = [block.identity for block in manifest.blocks if not block.copied] if manifest else []
+    return [DevicePart(item["namespace"], item["offset"], item["size"]) for item in kept if "namespace" in item]
 
 
 async def discard(config: Config, name: str, check: bool) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .._host.devdax import dax_device
-from .._host.durable import sync_file
 from .._host.file_identity import file_identity
 from .._host.files import identity
 from .._host.filesystems import file_system
@@ -121,15 +120,6 @@ def lasting_files(definition: Definition, plan: MemoryPlan) -> list[str]:
     stays = [placed.path for placed in plan.blocks if placed.path and placed.block.id not in plan.why]
     stays += [nvdimm.path for nvdimm in definition.nvdimms if not nvdimm.device and not nvdimm.read_only]
     return [path for path in stays if not file_system(path).volatile]
-
-
-def sync_memory(definition: Definition, plan: MemoryPlan) -> None:
-    """Everything that stays in files to their devices.
-
-    :raises OSError: a device could not take it.
-    """
-    for path in lasting_files(definition, plan):
-        sync_file(path)
 
 
 def memory_identity(placed: PlacedBlock) -> dict[str, Any]:
