@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from support.materials import pool_lock
+from support.materials import whole_pool
 from support.modules import run_module
 
 RECORD = Path("/run/hostmem-hugepages.json")
@@ -76,8 +76,8 @@ class HugePagePool:
 
 @contextlib.contextmanager
 def huge_page_pool() -> Iterator[HugePagePool]:
-    """The pool, while nobody else adds or gives back pages; afterwards it is as it was."""
-    with pool_lock():
+    """The pool, while nobody else adds, gives back or uses pages; afterwards it is as it was."""
+    with whole_pool():
         pool = HugePagePool(Path(tempfile.mkdtemp(prefix="hm", dir="/tmp")))
         overcommit = pool.whole("nr_overcommit_hugepages")
         try:

@@ -26,10 +26,21 @@ _RAM_BLOCK = re.compile(r"^\s*(\S+)\s+\d+ [KMG]iB\s+0x[0-9a-f]+\s+0x([0-9a-f]+)\
 
 
 @contextlib.contextmanager
-def pool_lock() -> Iterator[None]:
+def _locked(name: str, operation: int) -> Iterator[None]:
+    with open(f"/run/lock/hostmem-test-{name}", "w") as lock:
+        fcntl.flock(lock, operation)
+        yield
+
+
+def pool_lock() -> contextlib.AbstractContextManager[None]:
     """One at a time: the number of huge pages is the machine's, and can only be read and set."""
-    with open("/run/lock/hostmem-test-hugepages", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    return _locked("hugepages", fcntl.LOCK_EX)
+
+
+@contextlib.contextmanager
+def whole_pool() -> Iterator[None]:
+    """The pool with all its free pages, while no guest of another test uses any."""
+    with _locked("hugepages-in-use", fcntl.LOCK_EX), pool_lock():
         yield
 
 
@@ -43,6 +54,7 @@ def _add_pages(count: int) -> None:
 
 def huge_pages(host: EngineHost, count: int) -> Path:
     """Add pages of 2 MiB to the machine's pool until the test's end, and mount a hugetlbfs of that size."""
+    host.later.enter_context(_locked("hugepages-in-use", fcntl.LOCK_SH))
     _add_pages(count)
     host.later.callback(_add_pages, -count)
     directory = host.root / "huge"

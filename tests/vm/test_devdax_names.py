@@ -33,17 +33,21 @@ FILL = (
     " [m.__setitem__(slice(at, at + 9), b'guest RAM') for at in range(0, {size}, 4096)]"
 )
 # On the host: the verb, or the line of the unit, that clears is stopped as soon as the first page is clear. Nobody may map the device
-# before it has begun; then it is let go on a little at a time.
+# before it has begun; then it is let go on a little at a time. Both have one CPU: the one that clears does not run while the other
+# has to wait for it.
 STOPPED = """
 import mmap, os, signal, subprocess, sys, time
 pid = clearing()
+for both in (pid, 0):
+    os.sched_setaffinity(both, {{0}})
+os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
 while "/dev/dax" not in open("/proc/%d/maps" % pid).read():  # an error ends it when the process is gone
-    pass
+    time.sleep(0.01)
 os.kill(pid, signal.SIGSTOP)
 memory = mmap.mmap(os.open({device!r}, os.O_RDWR), {size})
 while any(memory[:4096]):
     os.kill(pid, signal.SIGCONT)
-    time.sleep(0.002)
+    time.sleep(0.01)
     os.kill(pid, signal.SIGSTOP)
 """
 KILL = (
@@ -152,7 +156,7 @@ def test_a_clearing_that_is_killed_is_finished_by_the_next_start(vm: VmRuntime) 
     assert ends(vm, device) == "False True"
     vm.one("undefine", "h")
     # Meanwhile the guest was given another place, and the number of the old one has changed.
-    vm.host.run("ndctl destroy-namespace -f namespace1.0; ndctl disable-region region1; ndctl enable-region region1")
+    vm.host.run("ndctl destroy-namespace -f namespace1.0; ndctl disable-region region1; ndctl enable-region region1; udevadm settle")
     assert chardev(vm, "web1") != device
     define(vm, namespace="store", size="64M")
     vm.one("start", "g")
