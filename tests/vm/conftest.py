@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,14 +17,16 @@ from support.vm_host import VmHost
 from support.vm_runtime import VmRuntime
 
 VM = Path(__file__).resolve().parents[1] / "support" / "vm"
+# Each process of tests has a virtual machine of its own.
+NAME = f"guest{8 + int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:])}"
 
 
 @pytest.fixture(scope="module", name="vm")
 def fixture_vm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VmRuntime]:
-    subprocess.run([VM, "start", "guest8"], check=True)
+    subprocess.run([VM, "start", NAME], check=True)
     try:
-        runtime = VmRuntime(VmHost("guest8"))
+        runtime = VmRuntime(VmHost(NAME))
         runtime.install(tmp_path_factory.mktemp("runtime"))
         yield runtime
     finally:
-        subprocess.run([VM, "stop", "guest8"], check=True)
+        subprocess.run([VM, "stop", NAME], check=True)

@@ -20,6 +20,17 @@ PAGES = 32
 GUEST = 64 << 20
 POOL = "/sys/devices/system/node/node{node}/hugepages/hugepages-2048kB/{name}"
 BLOCK = {"size": GUEST, "page_size": "2M", "policy": "bind", "host_nodes": [0]}
+# On the host, a thread of whose first CPU would take pages from node 0.
+FILL = """
+import json, os, sys
+sys.path[:0] = ["/srv"]
+from held_calls import held_calls
+from module_utils._host.prealloc import fill
+file = os.open("/dev/hugepages/filled", os.O_RDWR | os.O_CREAT)
+os.ftruncate(file, {size})
+calls = held_calls(lambda: fill(file, {size}, 2 << 20, 2, [0], {policy!r}, {nodes}), populates={populates})
+print(json.dumps(sorted({{call.name for call in calls}})))
+"""
 # On the host: what the module hugepages would ask of the kernel.
 PLAN = """
 import json, sys
@@ -54,19 +65,26 @@ def start(vm: VmRuntime) -> None:
 
 @pytest.fixture(scope="module", name="modules", autouse=True)
 def fixture_modules(vm: VmRuntime) -> None:
-    vm.host.push([str(Path(__file__).resolve().parents[2] / "plugins" / "module_utils")], "/srv")
+    root = Path(__file__).resolve().parents[2]
+    vm.host.push([str(root / "plugins" / "module_utils"), str(root / "tests" / "support" / "held_calls.py")], "/srv")
 
 
 @pytest.fixture(name="pools", autouse=True)
-def fixture_pools(vm: VmRuntime) -> Iterator[None]:
+def fixture_pools(vm: VmRuntime) -> None:
     for node in (0, 1):
         vm.host.run(f"echo {PAGES} >{POOL.format(node=node, name='nr_hugepages')}")
     vm.host.run("mkdir -p /dev/hugepages; mountpoint -q /dev/hugepages || mount -t hugetlbfs hugetlbfs /dev/hugepages")
+
+
+@pytest.fixture(name="guest")
+def fixture_guest(vm: VmRuntime) -> Iterator[None]:
+    """The test defines it."""
     yield
     vm.one("stop", "--timeout", "0", "g")
     vm.one("undefine", "g")
 
 
+@pytest.mark.usefixtures("guest")
 @pytest.mark.parametrize("backing", ["hugetlbfs", "memfd"])
 def test_a_node_keeps_what_a_guest_bound_to_it_has_not_touched(vm: VmRuntime, backing: str) -> None:
     vm.define("g", {**BLOCK, "backing": backing})
@@ -85,6 +103,7 @@ def test_a_node_keeps_what_a_guest_bound_to_it_has_not_touched(vm: VmRuntime, ba
     assert planned(vm, {1: 0}) == {"1": 0}
 
 
+@pytest.mark.usefixtures("guest")
 def test_a_guest_that_is_not_bound_takes_its_pages_from_any_node(vm: VmRuntime) -> None:
     vm.define("g", {"size": GUEST, "page_size": "2M", "backing": "hugetlbfs"})
     start(vm)
@@ -95,6 +114,7 @@ def test_a_guest_that_is_not_bound_takes_its_pages_from_any_node(vm: VmRuntime) 
     assert planned(vm, {0: keep}) == {"0": keep}
 
 
+@pytest.mark.usefixtures("guest")
 @pytest.mark.parametrize("backing", ["hugetlbfs", "memfd"])
 def test_a_node_with_too_few_pages_is_refused(vm: VmRuntime, backing: str) -> None:
     """The host has enough of them."""
@@ -104,3 +124,23 @@ def test_a_node_with_too_few_pages_is_refused(vm: VmRuntime, backing: str) -> No
         assert "not enough huge pages of 2M on the NUMA nodes 0" in refused["message"]
         assert refused["cause"] == "96M are needed, 64M are free there."
     assert (pool(vm, 0), pool(vm, 1)) == (PAGES, PAGES)
+
+
+@pytest.mark.parametrize(
+    ("populates", "calls"), [(True, ["madvise"]), (False, ["fallocate", "madvise"])], ids=["populate", "fallocate"]
+)
+@pytest.mark.parametrize(
+    ("policy", "nodes", "taken"),
+    [("bind", [1], (0, 16)), ("preferred", [1], (0, 16)), ("interleave", [0, 1], (8, 8)), ("default", [], (16, 0))],
+    ids=["bind", "preferred", "interleave", "default"],
+)
+def test_pages_are_where_they_are_wanted(
+    vm: VmRuntime, policy: str, nodes: list[int], taken: tuple[int, int], populates: bool, calls: list[str]
+) -> None:
+    """Also with a kernel that does not know MADV_POPULATE_WRITE, where fallocate takes the pages: by the thread's policy."""
+    program = FILL.format(size=32 << 20, policy=policy, nodes=nodes, populates=populates)
+    try:
+        assert json.loads(vm.python(program)) == calls
+        assert (PAGES - pool(vm, 0), PAGES - pool(vm, 1)) == taken
+    finally:
+        vm.host.run("rm -f /dev/hugepages/filled")
