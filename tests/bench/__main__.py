@@ -27,7 +27,7 @@ SIZES = (256, 4096)
 # Pairs with one guest; rounds by number of guests.
 FULL = (40, {10: 12, 50: 8})
 QUICK = (3, {10: 1})
-# Pairs that fill a RAM file, for each page size and number of threads.
+# Pairs that fill a RAM file with small pages; those with huge pages are more.
 FILLS = {False: 6, True: 1}
 RESERVE_MIB = 1024
 
@@ -58,7 +58,7 @@ def main() -> int:
         host = Host(Path(directory))
         try:
             _run(host, raw, pairs, rounds, random.Random(options.seed))
-            _say(f"prealloc: {FILLS[options.quick]} pairs each")
+            _say(f"prealloc: {FILLS[options.quick]} pairs and more")
             raw["prealloc"] = prealloc.prealloc(FILLS[options.quick], random.Random(options.seed))
         finally:
             host.clean()

@@ -27,6 +27,9 @@ from support.qmp import QmpSession
 SIZE = 4 << 30
 # Page size in bytes, and the numbers of threads tried with it.
 TRIED = {2 << 20: (1, 2, 4), 1 << 30: (1, 2, 4), 4096: (1, 2, 4)}
+# Huge pages are filled in a few tenths of a second, in which anything else on the machine makes a
+# difference; small ones take many times as long.
+_TIMES = {2 << 20: 6, 1 << 30: 6, 4096: 1}
 _POOL = "/sys/kernel/mm/hugepages/hugepages-{}kB/nr_hugepages"
 
 
@@ -48,7 +51,7 @@ class Filling(TypedDict):
 
 
 def prealloc(count: int, chance: random.Random) -> list[Filling]:
-    """``count`` pairs for each page size and number of threads."""
+    """``count`` pairs of small pages for each number of threads, more of huge ones."""
     results = []
     with tempfile.TemporaryDirectory(prefix="hostmem-fill.") as directory:
         for page_size, tried in TRIED.items():
@@ -57,7 +60,9 @@ def prealloc(count: int, chance: random.Random) -> list[Filling]:
                     results += [Filling(page_size=page_size, size=SIZE, threads=threads, pairs=[]) for threads in tried]
                     continue
                 with _qemu(Path(directory)) as qmp:
-                    results += [_pairs(qmp, place, page_size, threads, count, chance) for threads in tried]
+                    results += [
+                        _pairs(qmp, place, page_size, threads, count * _TIMES[page_size], chance) for threads in tried
+                    ]
     return results
 
 
