@@ -71,6 +71,13 @@ options:
       - Nothing is cleared. The bytes stay in the memory, and M(hostmem.qemu.dax_mount) makes a file system over them only if its
         O(hostmem.qemu.dax_mount#module:destroy_data) names the device, too.
     type: str
+  keep_data:
+    description:
+      - With O(state=absent), a namespace that holds data or is in use stays, with a warning, unless it is named in O(destroy_data). Otherwise that is
+        an error.
+      - So does every namespace where C(ndctl) is not installed.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - hostmem.qemu.attributes
   - hostmem.qemu.attributes.platform
@@ -114,11 +121,17 @@ EXAMPLES = r"""
     mode: devdax
     state: absent
     destroy_data: db1
+
+- name: Destroy a namespace unless it holds something
+  hostmem.qemu.pmem_namespace:
+    name: ram
+    state: absent
+    keep_data: true
 """
 
 RETURN = r"""
 namespace:
-  description: The namespace as it is, or in check mode would be. V(null) with O(state=absent).
+  description: The namespace as it is, or in check mode would be. V(null) with O(state=absent), unless it was kept (O(keep_data)).
   returned: success
   type: dict
   contains:
@@ -189,6 +202,11 @@ namespace:
       returned: always
       type: str
       sample: f7c0b955-da83-4fb1-983c-345921a797f7
+kept:
+  description: Why the namespace stays.
+  returned: when O(keep_data) has kept it
+  type: str
+  sample: "namespace1.0 holds data and stays: ext4. If that may be lost, set destroy_data to ram."
 diff:
   description: The namespace before and after.
   returned: success
@@ -247,6 +265,7 @@ from ansible_collections.hostmem.qemu.plugins.module_utils._memory.namespaces im
     apply,
     described,
     plan_absent,
+    plan_absent_without_data,
     plan_present,
     presumptions,
     regions_after,
@@ -280,7 +299,12 @@ def carry_out(params: dict[str, Any], check: bool, foreseen: Foreseen) -> tuple[
     :raises HostmemError: something is refused, or ndctl failed.
     """
     wanted = wish(params)
-    plan = plan_absent(wanted, foreseen) if params["state"] == "absent" else plan_present(wanted, foreseen)
+    if params["state"] == "present":
+        plan = plan_present(wanted, foreseen)
+    elif params["keep_data"]:
+        plan = plan_absent_without_data(wanted, foreseen)
+    else:
+        plan = plan_absent(wanted, foreseen)
     return plan, plan.predicted() if check else apply(plan)
 
 
@@ -295,6 +319,7 @@ def main() -> None:
             "align": {"type": "str", "choices": ["4K", "2M", "1G"], "default": "2M"},
             "map": {"type": "str", "choices": ["dev", "mem"], "default": "dev"},
             "destroy_data": {"type": "str"},
+            "keep_data": {"type": "bool", "default": False},
             "config": {"type": "path"},
             "runtime": {"type": "path"},
             "foreseen": {"type": "dict"},
@@ -305,11 +330,15 @@ def main() -> None:
         foreseen = foreseen_in(module.params["foreseen"] if module.check_mode else None)
         plan, namespace = carry_out(module.params, module.check_mode, foreseen)
         found = described(namespace, regions_seen(foreseen)) if namespace else None
-        more = {}
+        more: dict[str, Any] = {}
+        if plan.kept:
+            module.warn(plan.kept)
+            more["kept"] = plan.kept
         if module.check_mode:
             for text in presumptions(plan, foreseen):
                 module.warn(text)
-            after = replace(foreseen, regions=regions_after(plan, regions_seen(foreseen)))
+            # Without a region nothing was found, or looked for: there is nothing to add.
+            after = replace(foreseen, regions=regions_after(plan, regions_seen(foreseen))) if plan.region else foreseen
             more["foreseen"] = after.as_dict()
     module.exit_json(changed=plan.changed, namespace=found, diff=plan.diff(), **more)
 

@@ -151,5 +151,16 @@ def test_a_tool_that_a_package_brings(tmp_path: Path) -> None:
     assert len(gone["warnings"]) == 1
 
 
+@pytest.mark.parametrize("check", [True, False])
+def test_without_ndctl_there_is_nothing_to_take_back(check: bool) -> None:
+    """The role's way back of a host that nothing was installed on."""
+    one: dict[str, Any] = {"name": "one", "state": "absent"}
+    assert "ndctl is not installed" in without_ndctl("pmem_namespace", check, **one)["msg"]
+    left = without_ndctl("pmem_namespace", check, **one, keep_data=True)
+    assert not left["changed"]
+    assert left["kept"] == "ndctl is not installed: namespaces are not looked at."
+    assert left["warnings"] == [left["kept"]]
+
+
 def test_words_of_somebody_else() -> None:
     assert "foreseen" in checked("hugepages", {"pages": 3}, node=0, count=0)["msg"]

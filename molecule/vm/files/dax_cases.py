@@ -269,6 +269,36 @@ def devdax_with_content_is_kept() -> None:
 
 
 @case
+def what_is_taken_back_goes_when_it_holds_nothing() -> None:
+    made = present(size=64 * MIB, destroy="ram0")
+    path = f"/dev/{made.device}"
+    zero(path)
+    sh(f"mkfs.ext4 -q -F {path}; mkdir -p {POINT}; mount {path} {POINT}")
+    kept(f"{path} is mounted at {POINT}")
+    sh(f"umount {POINT}; rmdir {POINT}")
+    kept("ext4")
+    with refused("ext4"):
+        namespaces.plan_absent(wish())
+    same(namespaces.plan_absent_without_data(wish(destroy="ram0")).action, "destroy")
+    zero(path)
+    with open(path, "rb") as opened, subprocess.Popen(["sleep", "60"], stdin=opened) as other:
+        kept(str(other.pid))
+        other.kill()
+    plan = namespaces.plan_absent_without_data(wish())
+    same((plan.action, plan.kept), ("destroy", ""))
+    same(namespaces.apply(plan), None)
+    same(namespaces.plan_absent_without_data(wish()).changed, False)
+
+
+def kept(text: str) -> None:
+    """The namespace stays when all is taken back, for this reason."""
+    plan = namespaces.plan_absent_without_data(wish())
+    same(plan.changed, False)
+    true(text in plan.kept, f"no {text!r} in: {plan.kept}")
+    same(namespaces.apply(plan), region().namespaces[0])
+
+
+@case
 def partitions_are_data() -> None:
     path = device(size=32 * MIB)
     zero(path)

@@ -170,10 +170,7 @@ def check_free_to_destroy(namespace: Namespace, told: str, why: str, unmounted: 
     :param unmounted: mount points that nothing would be mounted at any more.
     :raises Refused: it is in use, whatever was named; or it holds data and was not named.
     """
-    points = ending(namespace, unmounted)
-    users = [
-        text for text in _users(namespace) if not any(text.endswith(f" is mounted at {point}") for point in points)
-    ]
+    users = _lasting_users(namespace, unmounted)
     if users:
         raise Refused(
             f"{namespace.dev} is in use and stays as it is.",
@@ -189,6 +186,29 @@ def check_free_to_destroy(namespace: Namespace, told: str, why: str, unmounted: 
             cause=" ".join(text for text in (why, explained, other) if text),
             cure=f"If the data may be lost, set destroy_data to {namespace.name or namespace.dev}.",
         )
+
+
+def why_kept(namespace: Namespace, unmounted: Sequence[str] = ()) -> str:
+    """What would be lost with the namespace, as a sentence; empty when that is nothing.
+
+    :param unmounted: mount points that nothing would be mounted at any more.
+    """
+    users = _lasting_users(namespace, unmounted)
+    if users:
+        return f"{namespace.dev} is in use and stays: {'; '.join(users)}."
+    found = data_of(namespace)
+    word = namespace.name or namespace.dev
+    return (
+        f"{namespace.dev} holds data and stays: {found}. If that may be lost, set destroy_data to {word}."
+        if found
+        else ""
+    )
+
+
+def _lasting_users(namespace: Namespace, unmounted: Sequence[str]) -> list[str]:
+    """Who uses it, but for mounts at points that nothing would be mounted at any more."""
+    points = ending(namespace, unmounted)
+    return [text for text in _users(namespace) if not any(text.endswith(f" is mounted at {point}") for point in points)]
 
 
 def _users(namespace: Namespace) -> list[str]:

@@ -23,6 +23,7 @@ from .._host.pmem import (
     rebuild_namespace,
     regions,
 )
+from .._host.programs import find_program
 from .foreseen import NOTHING, Foreseen
 from .namespace_checks import (
     MODES,
@@ -37,6 +38,7 @@ from .namespace_checks import (
     is_named,
     next_sizes,
     step_of,
+    why_kept,
 )
 
 
@@ -60,7 +62,7 @@ class Wish:
 class Plan:
     """What is done, ``action`` being none, create, rebuild or destroy, to which namespace, and in which region.
 
-    ``label``: labels are written first, so that the region can be divided.
+    ``label``: labels are written first, so that the region can be divided. ``kept``: why a namespace that might go stays, as a sentence.
     """
 
     action: str
@@ -68,6 +70,7 @@ class Plan:
     region: Region | None
     target: Namespace | None
     label: bool = False
+    kept: str = ""
 
     @property
     def changed(self) -> bool:
@@ -349,13 +352,32 @@ def plan_absent(wish: Wish, foreseen: Foreseen = NOTHING) -> Plan:
 
     :raises HostmemError: it is in use, or holds data nobody gave up; nothing was changed.
     """
-    found = regions_seen(foreseen)
-    target = find(wish, found)
+    region, target = _find_in_region(wish, regions_seen(foreseen))
     if target is None:
         return Plan("none", wish, None, None)
-    region = next(item for item in found if item.dev == target.region)
     check_free_to_destroy(target, wish.destroy, "It would be destroyed.", foreseen.unmounted)
     return Plan("destroy", wish, region, target)
+
+
+def plan_absent_without_data(wish: Wish, foreseen: Foreseen = NOTHING) -> Plan:
+    """What it takes that there is no such namespace, unless that would cost something nobody gave up: then it stays.
+
+    :raises HostmemError: there are several, or the one that was given up by its name is in use; nothing was changed.
+    """
+    if foreseen.regions is None and find_program("ndctl") is None:
+        return Plan("none", wish, None, None, kept="ndctl is not installed: namespaces are not looked at.")
+    region, target = _find_in_region(wish, regions_seen(foreseen))
+    if target is None:
+        return Plan("none", wish, None, None)
+    if not is_named(target, wish.destroy):
+        kept = why_kept(target, foreseen.unmounted)
+        return Plan("none" if kept else "destroy", wish, region, target, kept=kept)
+    return plan_absent(wish, foreseen)
+
+
+def _find_in_region(wish: Wish, found: Sequence[Region]) -> tuple[Region | None, Namespace | None]:
+    target = find(wish, found)
+    return next((item for item in found if target and item.dev == target.region), None), target
 
 
 def regions_after(plan: Plan, found: Sequence[Region]) -> tuple[Region, ...]:
