@@ -46,6 +46,7 @@ FOREIGN = (
 # Where the collection puts what belongs to it.
 OURS = ("/etc", "/usr/lib/hostmem*", "/usr/sbin/hostmem*", "/var/lib/hostmem*", "/var/log/hostmem*", "/run/hostmem*")
 NODES = Path("/sys/devices/system/node")
+PERSISTENT = Path("/sys/bus/nd/devices")
 FILE_SYSTEMS = ("hugetlbfs", "ext4", "xfs")
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -62,6 +63,12 @@ def pools() -> dict[str, dict[str, int]]:
         values = {key: int((directory / f"{key}_hugepages").read_text()) for key in ("nr", "free", "surplus")}
         found[name] = {"total": values["nr"], "free": values["free"], "surplus": values["surplus"]}
     return found
+
+
+def namespaces() -> list[str]:
+    """Names of the namespaces of persistent memory that have one. The kernel also shows one without size, for the next."""
+    found = [path for path in PERSISTENT.glob("namespace*/alt_name") if int((path.parent / "size").read_text(), 0)]
+    return sorted(filter(None, (path.read_text().strip() for path in found)))
 
 
 def uses_dax(path: str) -> bool:
@@ -158,6 +165,7 @@ def main() -> int:
                 "boot_id": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
                 "pools": pools(),
                 "mounts": mounts(),
+                "namespaces": namespaces(),
                 "foreign": foreign(),
                 "files": listing(OURS),
                 "guests": {name: guest(name) for name in sys.argv[1:]},

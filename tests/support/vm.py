@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Test hosts that are virtual machines: two NUMA nodes of 3 GiB, an NVDIMM of 1 GiB on node 1, Debian 13 with its kernel."""
+"""Test hosts that are virtual machines: two NUMA nodes of 5 and 3 GiB, an NVDIMM of 1 GiB on node 1, Debian 13 with its kernel."""
 
 from __future__ import annotations
 

@@ -29,15 +29,16 @@ QEMU = CACHE / "qemu" / "11.1" / "usr" / "bin"
 
 # A CPU without AVX is emulated faster than QEMU's newest: a third of the time to boot. pdpe1gb is what 1 GiB pages need.
 # Each NUMA node has one CPU and its own memory; the NVDIMM, with room for labels, is on node 1. The identity (vmgenid) tells
-# the kernel of a restored host that its random numbers have been seen before.
-NODE_MEMORY = "3G"
+# the kernel of a restored host that its random numbers have been seen before. Of node 0, 2 GiB lie below 4 GiB, with a hole in them, and
+# the kernel itself lies at either end of the rest: a page of 1 GiB needs the middle.
+NODE_MEMORY = ("5G", "3G")
 NVDIMM_SIZE = "1026M"
 MACHINE = [
     *("-display", "none", "-nodefaults", "-no-user-config"),
     *("-machine", "q35,nvdimm=on,hpet=off", "-accel", "tcg,thread=multi,tb-size=512"),
-    *("-cpu", "Nehalem,pdpe1gb=on", "-smp", "2", "-m", "6G,slots=2,maxmem=8G"),
-    *("-object", f"memory-backend-ram,id=node0,size={NODE_MEMORY}", "-numa", "node,nodeid=0,cpus=0,memdev=node0"),
-    *("-object", f"memory-backend-ram,id=node1,size={NODE_MEMORY}", "-numa", "node,nodeid=1,cpus=1,memdev=node1"),
+    *("-cpu", "Nehalem,pdpe1gb=on", "-smp", "2", "-m", "8G,slots=2,maxmem=10G"),
+    *("-object", f"memory-backend-ram,id=node0,size={NODE_MEMORY[0]}", "-numa", "node,nodeid=0,cpus=0,memdev=node0"),
+    *("-object", f"memory-backend-ram,id=node1,size={NODE_MEMORY[1]}", "-numa", "node,nodeid=1,cpus=1,memdev=node1"),
     *("-device", "vmgenid,guid=auto"),
     *("-object", "rng-random,id=random,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=random"),
 ]
