@@ -51,6 +51,12 @@ def stays_without_umount(module: str, wanted: dict[str, Any]) -> None:
         run_module(module, path=str(point), state="absent")
 
 
+def test_ssh_keygen(tmp_path: Path) -> None:
+    host = tmp_path / "tls"
+    missing("ssh-keygen", "move_credentials", path=str(host), names=["hv1"], user="root", group="root")
+    assert not (host / "server-key.pem").exists()
+
+
 def test_mount_and_umount_of_huge_pages(tmp_path: Path) -> None:
     point = tmp_path / "huge"
     wanted: dict[str, Any] = {"path": str(point), "persistent": False}

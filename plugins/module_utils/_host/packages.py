@@ -17,6 +17,7 @@ _PACKAGES: dict[str, tuple[str, str, str, str]] = {
     "mkfs.xfs": ("xfsprogs", "xfsprogs", "xfsprogs", "xfsprogs"),
     "mount": ("mount", "util-linux-core", "util-linux", "util-linux"),
     "ndctl": ("ndctl", "ndctl", "ndctl", "ndctl"),
+    "ssh-keygen": ("openssh-client", "openssh", "openssh-common", "openssh"),
     "sync": ("coreutils", "coreutils", "coreutils", "coreutils"),
     "systemctl": ("systemd", "systemd", "systemd", "systemd"),
     "udevadm": ("udev", "systemd-udev", "udev", "systemd"),

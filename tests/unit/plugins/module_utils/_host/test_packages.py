@@ -49,6 +49,7 @@ PACKAGES = {
     "mkfs.xfs": ["xfsprogs"] * 4,
     "mount": ["mount", "util-linux-core", "util-linux", "util-linux"],
     "ndctl": ["ndctl"] * 4,
+    "ssh-keygen": ["openssh-client", "openssh", "openssh-common", "openssh"],
     "sync": ["coreutils"] * 4,
     "systemctl": ["systemd"] * 4,
     "udevadm": ["udev", "systemd-udev", "udev", "systemd"],
