@@ -6,16 +6,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from .._host.cgroups import group_and_above, hierarchy
 from .._host.hugetlb_cgroups import hugetlb_limits_of
 from .._host.memory_cgroups import memory_limits_of
+from .._host.unit_properties import Properties, first, unit_properties
 from .definition import Definition
-from .errors import Refused
+from .errors import HostmemError, Refused
 from .memory_block import MemoryBlock
 from .sizes import format_size
-from .systemd import properties, unit_name
+from .systemd import unit_name
 
 _SLICE = "machine.slice"  # Slice= of hostmem-guest@.service, where systemd does not tell
 _ROOT = "-.slice"
@@ -23,37 +25,57 @@ _ROOT = "-.slice"
 Groups = Callable[[str], "tuple[str, list[str]]"]
 
 
-def unit_groups(guest: str) -> Groups:
-    """The groups that the unit of a guest will run in, as far as they are there before it starts."""
-    slices = _slices(guest)
-    # systemd runs in a group itself in some containers. A slice that is not active has no group.
-    asked = (properties(unit, "ControlGroup").get("ControlGroup") for unit in (slices[0], slices[-1]))
-    group = next(filter(None, asked), f"/{slices[0]}")
+@dataclass(frozen=True)
+class GuestUnit:
+    """What systemd would do with a guest: ``limits`` has MemoryMax= in bytes by the unit or slice that sets it, ``group`` is the group that
+    there is already.
+    """
 
-    def groups_of(controller: str) -> tuple[str, list[str]]:
+    group: str
+    limits: dict[str, int]
+
+    def groups_of(self, controller: str) -> tuple[str, list[str]]:
+        """The groups that it will run in, as far as they are there before it starts."""
         root = hierarchy(controller)
-        return (root, group_and_above(root, group)) if root else ("", [])
-
-    return groups_of
+        return (root, group_and_above(root, self.group)) if root else ("", [])
 
 
-def check_unit(definition: Definition) -> None:
+def guest_unit(guest: str) -> GuestUnit:
+    """What systemd says of a guest's unit, and of the slices that it lies in; where it does not answer, the unit's usual slice."""
+    own = unit_name(guest)
+    unit = _told([own], "Slice", "MemoryMax")[0]
+    slices = _slices(first(unit, "Slice") or _SLICE)
+    above = _told(slices, "ControlGroup", "MemoryMax")
+    limits = {name: first(found, "MemoryMax") for name, found in zip([own, *slices], [unit, *above])}
+    # systemd runs in a group itself in some containers. A slice that is not active has no group.
+    groups = [first(found, "ControlGroup") for found in (above[0], above[-1])]
+    return GuestUnit(
+        next(filter(None, groups), f"/{slices[0]}"),
+        {name: int(limit) for name, limit in limits.items() if limit.isdigit()},  # not: infinity
+    )
+
+
+def _told(units: Sequence[str], *names: str) -> list[Properties]:
+    try:
+        return unit_properties(units, names)
+    except HostmemError:  # the start will tell
+        return [{} for _unit in units]
+
+
+def _slices(own: str) -> list[str]:
+    """A slice and those that it lies in: b.slice is in -.slice, and a-b.slice in a.slice (systemd.slice(5))."""
+    words = own.removesuffix(".slice").split("-")
+    below = [] if own == _ROOT else [f"{'-'.join(words[:count])}.slice" for count in range(len(words), 0, -1)]
+    return [*below, _ROOT]
+
+
+def check_unit(definition: Definition, unit: GuestUnit) -> None:
     """Hold a guest's memory against what systemd will set for its unit, and for slices that are not active yet.
 
     :raises Refused: with the limit and where it is set.
     """
-    for unit in (unit_name(definition.name), *_slices(definition.name)):
-        limit = properties(unit, "MemoryMax").get("MemoryMax", "")
-        if limit.isdigit():  # not: infinity
-            _check_memory(definition, int(limit), f"MemoryMax= of {unit}")
-
-
-def _slices(guest: str) -> list[str]:
-    """The slice of the guest's unit, and those that it lies in: b.slice is in -.slice, and a-b.slice in a.slice (systemd.slice(5))."""
-    own = properties(unit_name(guest), "Slice").get("Slice") or _SLICE
-    words = own.removesuffix(".slice").split("-")
-    below = [] if own == _ROOT else [f"{'-'.join(words[:count])}.slice" for count in range(len(words), 0, -1)]
-    return [*below, _ROOT]
+    for name, limit in unit.limits.items():
+        _check_memory(definition, limit, f"MemoryMax= of {name}")
 
 
 def check_limits(definition: Definition, groups_of: Groups) -> None:
@@ -61,7 +83,7 @@ def check_limits(definition: Definition, groups_of: Groups) -> None:
 
     Only what can never fit is refused, since much of what counts now can be reclaimed, or is the guest's own already.
 
-    :param groups_of: ``own_groups`` where QEMU is started, ``unit_groups`` elsewhere.
+    :param groups_of: ``own_groups`` where QEMU is started, those of a ``GuestUnit`` elsewhere.
     :raises Refused: with the limit and where it is set.
     """
     for limit in memory_limits_of(*groups_of("memory")):

@@ -86,15 +86,22 @@ def _check_host(page_size: int, demands: Sequence[PageDemand], root: str) -> Non
             cure="Correct page_size in the definition.",
         )
     needed = sum(demand.needed for demand in demands)
-    # Whose a promise is, nothing tells; if it is not ours, QEMU says so as it starts.
-    promised = min(reserved_huge_pages(page_size, root), sum(demand.unfilled for demand in demands))
-    free = free_huge_pages(page_size, root) + sum(demand.gained for demand in demands) + promised
+    gained = sum(demand.gained for demand in demands)
+    free = free_for(page_size, sum(demand.unfilled for demand in demands), root) + gained
     if needed > free:
         raise Refused(
             f"Memory block {_names(demands)}: not enough huge pages of {format_size(page_size)} on this host.",
             cause=f"{format_size(needed)} are needed, {format_size(max(0, free))} are free and promised to nobody.",
             cure="Enlarge the pool, or stop guests.",
         )
+
+
+def free_for(page_size: int, promised: int, root: str = SYS) -> int:
+    """Bytes that the host's pool has for somebody who may hold promises of the kernel's for so many.
+
+    Whose a promise is, nothing tells; if it is somebody else's, QEMU says so as it starts.
+    """
+    return free_huge_pages(page_size, root) + min(reserved_huge_pages(page_size, root), promised)
 
 
 def check_bound(demands: Sequence[PageDemand], free: Mapping[int, int], others: Sequence[BoundPages]) -> None:

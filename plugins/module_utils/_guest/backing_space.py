@@ -19,10 +19,9 @@ from .._host.filesystems import (
     free_space,
     kept_for_mount,
     left_in_limit,
-    reserved_huge_pages,
 )
 from .._host.processes import mapped_files
-from .backing_pools import PageDemand, bound_to
+from .backing_pools import PageDemand, bound_to, free_for
 from .backing_state import FileState
 from .errors import Refused
 from .layout import FILE_PREFIX, PlacedBlock
@@ -100,12 +99,11 @@ def _free_huge_pages(demands: list[Demand], place: str) -> tuple[int, bool]:
     """Bytes that there are for the files, and whether it is the mount's own limit that there are not more.
 
     hugetlbfs reserves when a file is mapped: what running guests may still touch is not free any more, and a file that was mapped once keeps
-    its reservation. So does a mount with min_size. Whose a reservation is, nothing tells; if it is not ours, QEMU says so as it starts.
+    its reservation. So does a mount with min_size.
     """
     system = demands[0].system
     unfilled = sum(demand.unfilled for demand in demands)
-    ours = unfilled + kept_for_mount(system)
-    free = free_huge_pages(system.page_size) + min(reserved_huge_pages(system.page_size), ours)
+    free = free_for(system.page_size, unfilled + kept_for_mount(system))
     left = left_in_limit(place)
     if left is None or left + unfilled >= free:
         return free, False

@@ -17,7 +17,7 @@ from .._host.files import make_directory, remove_file
 from .._host.taps import TapError, ensure_tap, is_bridge, remove_tap
 from .backing_devices import hand_over
 from .backing_files import Plan, apply_absent, apply_present, plan_absent, plan_present
-from .backing_limits import Groups, check_limits, check_unit, unit_groups
+from .backing_limits import Groups, check_limits, check_unit, guest_unit
 from .backing_state import file_access
 from .checkpoint_store import is_saved
 from .config import Config
@@ -51,9 +51,11 @@ def foresee(config: Config, definition: Definition) -> None:
     :raises Refused: as ``prepare`` would.
     """
     paths = guest_paths(config, definition.name)
-    groups_of = unit_groups(definition.name) if config.manager == "systemd" else own_groups
+    groups_of: Groups = own_groups
     if config.manager == "systemd":
-        check_unit(definition)
+        unit = guest_unit(definition.name)
+        check_unit(definition, unit)
+        groups_of = unit.groups_of
     if is_saved(paths):
         definition = resolved(definition)
         _plan_saved(config, paths, definition, groups_of)

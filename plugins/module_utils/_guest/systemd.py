@@ -29,13 +29,6 @@ def systemctl(verb: str, guests: Sequence[str]) -> None:
         )
 
 
-def properties(unit: str, *names: str) -> dict[str, str]:
-    """Properties of a unit as systemctl(1) shows them, a slice's or a guest's that does not run, too; none without an answer."""
-    done = run(["systemctl", "show", f"--property={','.join(names)}", unit])
-    pairs = (line.partition("=") for line in done.stdout.splitlines())
-    return {} if done.returncode else {name: value for name, _equals, value in pairs}
-
-
 def active_state(guest: str) -> str:
     """systemd's ActiveState of the guest's unit, ``reloading`` also when it is to be stopped afterwards; empty without an answer."""
     return run(["systemctl", "show", "--property=ActiveState", "--value", unit_name(guest)]).stdout.strip()

@@ -11,18 +11,15 @@ from typing import Any
 from .._guest.config import Config
 from .._guest.systemd import unit_name
 from .._host.cgroups import hierarchy
-from .._host.errors import HostmemError
 from .._host.hugepages import page_sizes
 from .._host.hugetlb_cgroups import hugetlb_limits
 from .._host.memory_cgroups import memory_limits
 from .._host.process_memory import own_locked_memory_limit
-from .._host.program_failures import program_failed
-from .._host.programs import TimeoutExpired, run
+from .._host.unit_properties import Properties, first, unit_properties
 from .pool_configuration import GUEST_GROUPS
 
 # Any instance stands for all: systemd loads it from the template, and forgets it.
 _INSTANCE = unit_name("host-memory-info")
-_TIMEOUT = 20
 _PROPERTIES = (
     *("LoadState", "Slice", "LimitMEMLOCK", "LimitMEMLOCKSoft", "MemoryMax", "MemoryHigh", "MemorySwapMax"),
     *("DevicePolicy", "DeviceAllow", "PrivateDevices"),
@@ -67,42 +64,23 @@ def guest_unit(config: Config | None) -> dict[str, Any] | None:
         return None
     if not os.path.isdir("/run/systemd/system"):  # sd_booted(3)
         return None
-    words = ["systemctl", "show", f"--property={','.join(_PROPERTIES)}", _INSTANCE]
-    try:
-        done = run(words, timeout=_TIMEOUT)
-    except TimeoutExpired as error:
-        raise HostmemError(
-            f"systemctl show {_INSTANCE} does not end.",
-            cause=f"systemd did not answer within {_TIMEOUT} s.",
-            cure="See whether process 1 is well: systemctl is-system-running, journalctl -b _PID=1.",
-        ) from error
-    if done.returncode:
-        raise program_failed(f"systemctl show {_INSTANCE} failed.", "systemctl", done.stderr)
-    return parse_unit(done.stdout)
+    return described(unit_properties([_INSTANCE], _PROPERTIES)[0])
 
 
-def parse_unit(text: str) -> dict[str, Any] | None:
-    """The lines of systemctl show; None when there is no such unit."""
-    values: dict[str, list[str]] = {}
-    for line in text.splitlines():
-        key, _equals, value = line.partition("=")
-        values.setdefault(key, []).append(value)
-
-    def first(key: str) -> str:
-        return values.get(key, [""])[0]
-
-    if first("LoadState") != "loaded":
+def described(unit: Properties) -> dict[str, Any] | None:
+    """What systemd says of the unit, for a result; None when there is no such unit."""
+    if first(unit, "LoadState") != "loaded":
         return None
-    allowed = [line.rpartition(" ") for line in values.get("DeviceAllow", []) if line]
+    allowed = [line.rpartition(" ") for line in unit.get("DeviceAllow", []) if line]
     return {
-        "slice": first("Slice"),
-        "memlock": {"soft": _limit(first("LimitMEMLOCKSoft")), "hard": _limit(first("LimitMEMLOCK"))},
-        "memory_max": _limit(first("MemoryMax")),
-        "memory_high": _limit(first("MemoryHigh")),
-        "memory_swap_max": _limit(first("MemorySwapMax")),
-        "device_policy": first("DevicePolicy"),
+        "slice": first(unit, "Slice"),
+        "memlock": {"soft": _limit(first(unit, "LimitMEMLOCKSoft")), "hard": _limit(first(unit, "LimitMEMLOCK"))},
+        "memory_max": _limit(first(unit, "MemoryMax")),
+        "memory_high": _limit(first(unit, "MemoryHigh")),
+        "memory_swap_max": _limit(first(unit, "MemorySwapMax")),
+        "device_policy": first(unit, "DevicePolicy"),
         "device_allow": [{"path": path, "access": access} for path, _blank, access in allowed],
-        "private_devices": first("PrivateDevices") == "yes",
+        "private_devices": first(unit, "PrivateDevices") == "yes",
     }
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.unit_properties import parse_properties
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.device_access import unit_allows
-from ansible_collections.hostmem.qemu.plugins.module_utils._memory.limit_information import parse_unit
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.limit_information import described
 
 NOT_FOUND = """\
 Slice=
@@ -40,8 +41,8 @@ LoadState=loaded
 
 
 def test_unit() -> None:
-    assert parse_unit(NOT_FOUND) is None
-    assert parse_unit(SHOWN) == {
+    assert described(parse_properties(NOT_FOUND)) is None
+    assert described(parse_properties(SHOWN)) == {
         "slice": "machine.slice",
         "memlock": {"soft": 8388608, "hard": None},
         "memory_max": 1 << 30,
@@ -69,7 +70,7 @@ def test_unit() -> None:
     ],
 )
 def test_devices(changes: dict[str, Any], path: str, wanted: bool) -> None:
-    unit = parse_unit(SHOWN)
+    unit = described(parse_properties(SHOWN))
     assert unit is not None
     assert unit_allows({**unit, **changes}, path) == wanted
     assert unit_allows(None, path) is None
