@@ -95,14 +95,14 @@ def load(paths: GuestPaths) -> Manifest | None:
             return None
         raise _damaged(paths, str(error)) from error
     except _UNREADABLE as error:
-        raise _damaged(paths, getattr(error, "cause", "") or str(error)) from error
+        raise _damaged(paths, getattr(error, "cause", "") or str(error), getattr(error, "cure", "")) from error
 
 
-def _damaged(paths: GuestPaths, cause: str) -> Refused:
+def _damaged(paths: GuestPaths, cause: str, cure: str = "") -> Refused:
     return Refused(
         f"Guest {paths.name} is saved, but the manifest in {paths.checkpoint} is damaged.",
         cause=cause,
-        cure=f"Put the file back from a copy, or give the saved guest up and start it anew: hostmem discard {paths.name}",
+        cure=f"{cure or 'Put the file back from a copy.'} Or give the saved guest up and start it anew: hostmem discard {paths.name}",
     )
 
 
@@ -152,7 +152,11 @@ def load_spent(paths: GuestPaths) -> Manifest:
     try:
         return parse_manifest(read_plain(f"{paths.spent_checkpoint}/{_MANIFEST}"))
     except _UNREADABLE as error:
-        raise HostmemError(f"The manifest in {paths.spent_checkpoint} cannot be read.", cause=str(error)) from error
+        raise HostmemError(
+            f"The manifest in {paths.spent_checkpoint} cannot be read.",
+            cause=getattr(error, "cause", "") or str(error),
+            cure=f"Give the saved guest up and start it anew: hostmem discard {paths.name}",
+        ) from error
 
 
 def was_spent(paths: GuestPaths, manifest: Manifest) -> bool:

@@ -27,7 +27,11 @@ class DefinitionError(HostmemError):
     """
 
     def __init__(self, problems: list[str], what: str = "guest definition") -> None:
-        super().__init__(f"The {what} is not acceptable: " + "; ".join(problems))
+        super().__init__(
+            f"The {what} is not acceptable: " + "; ".join(problems),
+            cure="Correct what is named: ansible-doc --type filter hostmem.qemu.definition describes each key, hostmem.qemu.argv what arguments"
+            " may say.",
+        )
         self.problems = problems
 
 
@@ -38,7 +42,7 @@ class NotDefined(HostmemError):
 
 
 class CommandRefused(HostmemError):
-    """QEMU answered a command with an error: it has not carried it out."""
+    """QEMU answered a command with an error: it has not carried it out. Its reason is the cause; what helps, only the caller can know."""
 
 
 class Busy(HostmemError):

@@ -178,11 +178,19 @@ async def _loaded(qmp: Qmp, generation: GenerationPaths, deadline: float) -> Non
     """Wait for the end of the load; afterwards the guest is there, paused (or runs already, when a recovery comes late)."""
     while (status := await _load_status(qmp)) in ("none", "setup", "active"):
         if time.monotonic() >= deadline:
-            raise HostmemError("QEMU did not finish loading in time.", qemu=qemu_output(generation))
+            raise HostmemError(
+                "QEMU did not finish loading in time.",
+                cure="Update the guest when its host has less to do, or let the pause be longer (max_pause).",
+                qemu=qemu_output(generation),
+            )
         await asyncio.sleep(_POLL)
     if status != "completed" or await qmp.status() not in ("paused", "running"):
         reason = (await qmp.migration()).get("error-desc", status)
-        raise HostmemError(f"QEMU could not load the guest: {reason}.", qemu=qemu_output(generation))
+        raise HostmemError(
+            f"QEMU could not load the guest: {reason}.",
+            cure="Update it by another method, or restart it in the new QEMU.",
+            qemu=qemu_output(generation),
+        )
 
 
 async def _verify(qmp: Qmp, heir: GenerationPaths, process: Process) -> None:
@@ -192,7 +200,11 @@ async def _verify(qmp: Qmp, heir: GenerationPaths, process: Process) -> None:
     real = {name: _key(file) for name, file in mapped_files(process.pid, await ram_blocks(qmp)).items() if name}
     if real != wanted:
         names = sorted(name for name in {*real, *wanted} if real.get(name) != wanted.get(name))
-        raise HostmemError(f"RAMBlocks lie elsewhere in the new QEMU: {', '.join(names)}.")
+        raise HostmemError(
+            f"RAMBlocks lie elsewhere in the new QEMU: {', '.join(names)}.",
+            cause="Their files are not those that the running QEMU has mapped.",
+            cure="See whether somebody replaced them, or mounted something over their directory; or restart the guest.",
+        )
 
 
 def _key(file: dict[str, object] | None) -> tuple[object, object] | None:
@@ -222,8 +234,9 @@ async def _standby(cast: Cast) -> Qmp:
         await qmp.close()
         raise GuestLost(
             f"Guest {cast.paths.name} is lost: the QEMU that carried it is gone, and the one that stood by cannot load it.",
-            cause=str(error),
+            cause=" ".join(text for text in (error.message, error.cause) if text),
             cure="Start the guest anew.",
+            qemu=error.qemu,
         ) from error
     return qmp
 
@@ -240,5 +253,7 @@ async def _feed(state: str, path: str) -> None:
             await asyncio.wait_for(loop.sock_sendall(connection, content), _GRACE)
         except (OSError, asyncio.TimeoutError) as error:
             raise HostmemError(
-                "The device state could not be sent.", cause=str(error) or "It took too long."
+                "The device state could not be sent.",
+                cause=str(error) or "It took too long.",
+                cure="Start the guest anew.",
             ) from error

@@ -39,7 +39,11 @@ class Generation:
         :raises HostmemError: it was not.
         """
         if self.process is None:
-            raise HostmemError(f"Generation {self.number} has no QEMU.")
+            raise HostmemError(
+                f"Generation {self.number} has no QEMU.",
+                cause="It ended after it had been looked for.",
+                cure=f"See what it wrote ({self.paths.output}), and run this again: what is there is looked at anew.",
+            )
         return self.process
 
     @property

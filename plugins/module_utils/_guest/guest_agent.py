@@ -39,10 +39,16 @@ class GuestAgent:
             answer = json.loads(await _within(self._reader.readline(), deadline))
         except (OSError, EOFError, ValueError, asyncio.TimeoutError) as error:
             raise HostmemError(
-                f"The guest agent did not answer {command}.", cause=str(error) or type(error).__name__
+                f"The guest agent did not answer {command}.",
+                cause=str(error) or type(error).__name__,
+                cure="See whether it runs in the guest (systemctl status qemu-guest-agent), and what else the guest is doing.",
             ) from error
         if "error" in answer:
-            raise CommandRefused(f"The guest agent refused {command}.", cause=str(answer["error"].get("desc")))
+            raise CommandRefused(
+                f"The guest agent refused {command}.",
+                cause=str(answer["error"].get("desc")),
+                cure="See its log in the guest (journalctl -u qemu-guest-agent), and its options (block-rpcs, allow-rpcs).",
+            )
         return answer.get("return")
 
     async def synchronize(self, deadline: float) -> None:

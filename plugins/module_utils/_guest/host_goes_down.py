@@ -90,6 +90,7 @@ async def _save(config: Config, paths: GuestPaths, definition: Definition, limit
         raise Refused(
             f"Guest {paths.name} cannot be saved when its host shuts down: {'; '.join(found)}.",
             cause="It runs since before its memory was moved.",
+            cure="Restart it, so that its memory is where the definition says. Until then it is powered down with its host.",
         )
     await save(config, paths.name, SaveOptions(sync_limit=limit))
 

@@ -35,7 +35,11 @@ def inherited_taps(definition: Definition, pid: int, slot: int) -> dict[str, str
             _insist(pid, descriptor, tap_name(nic, slot), definition.name)
         found[tap_placeholder(nic.id)] = options["fds"]
     if wanted:
-        raise Refused(f"The running QEMU of guest {definition.name} shows no {', '.join(sorted(wanted))}.")
+        raise Refused(
+            f"The running QEMU of guest {definition.name} shows no {', '.join(sorted(wanted))}.",
+            cause="Its command line has no network back end of that name.",
+            cure="Update it by another method, or restart it.",
+        )
     return found
 
 

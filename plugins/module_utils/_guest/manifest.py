@@ -86,11 +86,19 @@ def parse_manifest(data: bytes) -> Manifest:
     """
     head, _newline, body = data.partition(b"\n")
     if head != hashlib.sha256(body).hexdigest().encode():
-        raise HostmemError("The manifest is damaged.", cause="It does not have the digest in its first line.")
+        raise HostmemError(
+            "The manifest is damaged.",
+            cause="It does not have the digest in its first line.",
+            cure="Put the file back from a copy.",
+        )
     content = json.loads(body)
     schema = content.pop("schema", None)
     if schema != SCHEMA:
-        raise HostmemError(f"The manifest has schema {schema!r}; this runtime reads {SCHEMA}.")
+        raise HostmemError(
+            "The manifest was written by another release.",
+            cause=f"It has schema {schema!r}; this runtime reads {SCHEMA}.",
+            cure="Install the release of hostmem.qemu that saved the guest.",
+        )
     blocks = [SavedBlock(**block) for block in content.pop("blocks")]
     return Manifest(blocks=blocks, **content)
 

@@ -38,7 +38,12 @@ class QemuProcess:
 
     def complaint(self, what: str) -> HostmemError:
         """An error with what QEMU wrote before it ended."""
-        return HostmemError(what, cause=f"QEMU {self._fate()}.", qemu=qemu_output(self.generation))
+        return HostmemError(
+            what,
+            cause=f"QEMU {self._fate()}.",
+            cure="Correct what QEMU complains of. If it says nothing, see what its host does meanwhile (dmesg, vmstat).",
+            qemu=qemu_output(self.generation),
+        )
 
     def _fate(self) -> str:
         if not self.ended():

@@ -23,6 +23,7 @@ except ImportError as error:  # on a controller only the pure part of the engine
     QMP_IMPORT_ERROR = error
 
 COMMAND_TIMEOUT = 10.0
+_GONE = "See why it ended: its own log in the guest's directory (/var/log/hostmem), and the kernel's (dmesg)."
 
 _Wanted = TypeVar("_Wanted")
 
@@ -58,7 +59,7 @@ class Qmp:
             ) from error
         except (QMPError, OSError) as error:
             raise HostmemError(
-                f"QEMU does not answer on {self.path}.", cause=str(error) or type(error).__name__
+                f"QEMU does not answer on {self.path}.", cause=str(error) or type(error).__name__, cure=_GONE
             ) from error
 
     async def close(self) -> None:
@@ -83,9 +84,15 @@ class Qmp:
         except ExecuteError as error:
             raise CommandRefused(f"QEMU refused {command}.", cause=str(error)) from error
         except asyncio.TimeoutError as error:
-            raise HostmemError(f"QEMU did not answer {command} within {COMMAND_TIMEOUT:.0f} s.") from error
+            raise HostmemError(
+                f"QEMU did not answer {command} within {COMMAND_TIMEOUT:.0f} s.",
+                cause="Its main loop is busy or hangs, mostly in input or output.",
+                cure="See whether the guest's disks answer and what the kernel says (dmesg), then try again.",
+            ) from error
         except (QMPError, OSError, EOFError) as error:
-            raise HostmemError(f"QEMU went away during {command}.", cause=str(error) or type(error).__name__) from error
+            raise HostmemError(
+                f"QEMU went away during {command}.", cause=str(error) or type(error).__name__, cure=_GONE
+            ) from error
 
     async def wait_event(self, wanted: Callable[[dict[str, Any]], _Wanted], deadline: float) -> _Wanted | None:
         """Wait for an event that came since connecting; ``deadline`` as time.monotonic().

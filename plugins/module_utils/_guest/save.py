@@ -305,7 +305,11 @@ class _Save:
         )
         remember_images(self._paths, self._found.definition, self._found.images)
         if not self._old.alive.alive():
-            raise HostmemError(f"QEMU of guest {self._paths.name} ended while the guest was saved.")
+            raise HostmemError(
+                f"QEMU of guest {self._paths.name} ended while the guest was saved.",
+                cause="What it wrote until then is not taken for a checkpoint.",
+                cure=f"See what it said ({self._old.paths.output}), and start the guest anew.",
+            )
         checkpoint_store.commit(self._paths, manifest)
         return manifest
 

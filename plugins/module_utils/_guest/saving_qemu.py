@@ -56,7 +56,10 @@ async def go_on(qmp: Qmp, was_running: bool, kept: dict[str, Any]) -> None:
         deadline = time.monotonic() + 10.0
         while (status := await qmp.status()) not in _ON:
             if time.monotonic() >= deadline:
-                raise HostmemError(f"QEMU does not let the guest go on: it is {status}.")
+                raise HostmemError(
+                    f"QEMU does not let the guest go on: it is {status}.",
+                    cure="Mend what stopped it (io-error: a disk that is full or gone); then tell QEMU to continue: QMP cont.",
+                )
             await asyncio.sleep(0.01)
     await set_normal(qmp)
     if kept:

@@ -107,7 +107,11 @@ async def suspend(paths: GenerationPaths, qmp: Qmp, deadline: float) -> bool:
                 return True
             if reply.done() and isinstance(reply.exception(), CommandRefused):
                 refused = reply.exception()
-                raise Refused("The guest did not suspend itself.", cause=str(getattr(refused, "cause", refused)))
+                raise Refused(
+                    "The guest did not suspend itself.",
+                    cause=str(getattr(refused, "cause", refused)),
+                    cure="See its kernel's log for what keeps it awake (journalctl -k), then try again.",
+                )
             await asyncio.sleep(_POLL)
     finally:
         reply.cancel()

@@ -119,14 +119,14 @@ class Attempt(ABC):
     def qemu(self) -> QemuProcess:
         """The QEMU that gets the guest."""
         if self._qemu is None:
-            raise HostmemError("There is no new QEMU yet.")
+            raise _out_of_order("There is no new QEMU yet.")
         return self._qemu
 
     @property
     def new(self) -> Qmp:
         """The connection to the new QEMU, once there is one."""
         if self._new is None:
-            raise HostmemError("The new QEMU is not connected yet.")
+            raise _out_of_order("The new QEMU is not connected yet.")
         return self._new
 
     def connected(self, qmp: Qmp) -> None:
@@ -243,6 +243,7 @@ class Attempt(ABC):
             raise HostmemError(
                 "The old QEMU did not begin the transfer.",
                 cause=f"It did not stop the guest within {STOP_TIMEOUT:.0f} s.",
+                cure="See whether the guest's disks answer and what else its host does (dmesg, vmstat), then update it again.",
             )
         return time.monotonic() + self.max_pause
 
@@ -403,3 +404,12 @@ def both_qemus(found: Preflight, new: int) -> dict[str, Any]:
 def unix_channel(kind: str, path: str) -> dict[str, Any]:
     """One entry of ``channels`` of migrate and migrate-incoming (MigrationChannel, qapi/migration.json)."""
     return {"channel-type": kind, "addr": {"transport": "socket", "type": "unix", "path": path}}
+
+
+def _out_of_order(what: str) -> HostmemError:
+    """A fault of this program, which nobody can mend on the host."""
+    return HostmemError(
+        what,
+        cause="The steps of the update came in the wrong order: hostmem.qemu is at fault.",
+        cure="Report it with the journal of the guest's unit. The guest goes on in its old QEMU.",
+    )

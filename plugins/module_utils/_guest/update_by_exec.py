@@ -26,7 +26,7 @@ from .inherited_taps import inherited_taps
 from .journal import INCOMING
 from .paths import GenerationPaths, GuestPaths
 from .preflight import Preflight
-from .qemu_process import QemuProcess, command_line
+from .qemu_process import QemuProcess, command_line, qemu_output
 from .qmp import Qmp
 from .update_by_transfer import Transfer
 
@@ -74,7 +74,11 @@ class Exec(Transfer):
         self._winner, self._undecided = won.number, False
         if won.number == self.old.number:
             reason = (await self.old_qmp.migration()).get("error-desc", "it was called off")
-            raise HostmemError(f"The old QEMU did not replace itself: {reason}.")
+            raise HostmemError(
+                f"The old QEMU did not replace itself: {reason}.",
+                cure="It goes on with the guest. Mend what it complains of, or update the guest by another method.",
+                qemu=qemu_output(self.old.paths),
+            )
         if won.number == self.number:
             self._tell_of_standby()
             self.draw_traffic()

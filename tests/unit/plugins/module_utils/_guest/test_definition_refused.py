@@ -409,4 +409,6 @@ def test_every_problem_is_reported_once() -> None:
 def test_the_message_carries_every_problem() -> None:
     with pytest.raises(DefinitionError, match=r"machine: .*; .*name: ") as caught:
         parse_definition(definition(machine="q35", memory={"blocks": [{"size": "1M", "name": "x"}]}))
-    assert caught.value.as_dict()["message"] == str(caught.value)
+    error = caught.value
+    assert error.message.endswith("; ".join(error.problems))
+    assert str(error) == f"{error.message} Cure: {error.cure}"

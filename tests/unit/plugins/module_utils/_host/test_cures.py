@@ -83,13 +83,8 @@ def test_a_program_that_failed() -> None:
 
 
 def sources() -> list[Path]:
-    """What manages the memory of hosts and guests, and reads what the runtime is told."""
-    utilities = PLUGINS / "module_utils"
-    guests = [utilities / "_guest" / f"{name}.py" for name in ("cli", "config", "store")]
-    guests += utilities.glob("_guest/backing_*.py")
-    return sorted(
-        [*PLUGINS.glob("modules/*.py"), *utilities.glob("_host/*.py"), *utilities.glob("_memory/*.py"), *guests]
-    )
+    """The modules, the engine and the runtime."""
+    return sorted([*PLUGINS.glob("modules/*.py"), *PLUGINS.glob("module_utils/_*/*.py")])
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: path.name)
