@@ -283,7 +283,11 @@ def present(module: AnsibleModule, wish: Wish, foreseen: Foreseen) -> dict[str, 
     if planned.changed:
         left = plan(wish, user)
         if left.changed:
-            raise Refused(f"{wish.directory} is not as it was made.", cause=" ".join(left.reasons))
+            raise Refused(
+                f"{wish.directory} is not as it was made.",
+                cause=" ".join(left.reasons),
+                cure="See whether something else writes there, then run this again.",
+            )
         result = planned.as_dict(left.before)
     return result
 

@@ -95,7 +95,11 @@ def make_key(directory: str, group: str) -> str:
     key = os.path.join(new, SERVER[1])
     done = run(["ssh-keygen", "-q", "-t", "ecdsa", "-b", "256", "-m", "PKCS8", "-N", "", "-C", "", "-f", key])
     if done.returncode:
-        raise HostmemError(f"{key} cannot be made.", cause=done.stderr.strip() or done.stdout.strip())
+        raise HostmemError(
+            f"{key} cannot be made.",
+            cause=done.stderr.strip() or done.stdout.strip() or "ssh-keygen does not say why.",
+            cure=f"See whether root can write to {new}, and whether its file system has room.",
+        )
     with open(f"{key}.pub", encoding="ascii") as file:
         return file.read().strip()
 
