@@ -162,10 +162,40 @@ checkpoints:
           type: bool
           sample: true
     would:
-      description: What a save would cost, C(copied_bytes) and C(in_place_bytes) of memory, and about so many C(seconds) in which the guest stands still.
+      description: What is known beforehand of the checkpoint that a save would make.
       returned: with O(state=saved), in check mode, for a guest that runs
       type: dict
-      sample: {"copied_bytes": 0, "in_place_bytes": 4294967296, "seconds": 0.0}
+      contains:
+        generation:
+          description: Number of the QEMU that would save it.
+          returned: always
+          type: int
+          sample: 3
+        qemu:
+          description: Version and package of that QEMU.
+          returned: always
+          type: dict
+          sample: {"version": "11.1.3", "package": "Debian 1:11.1.3+ds-1"}
+        copied_bytes:
+          description: Memory that would go into the state.
+          returned: always
+          type: int
+          sample: 0
+        in_place_bytes:
+          description: Memory that would stay in its files.
+          returned: always
+          type: int
+          sample: 4294967296
+        was_running:
+          description: Whether the guest would go on when it is restored; one that is paused would stay so.
+          returned: always
+          type: bool
+          sample: true
+        seconds:
+          description: For about how long the guest would stand still while memory is copied.
+          returned: always
+          type: float
+          sample: 0.0
     seconds:
       description: Seconds that the save took.
       returned: when the guest was saved

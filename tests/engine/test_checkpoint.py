@@ -48,6 +48,30 @@ def test_save_and_restore(host: EngineHost) -> None:
     assert_sound(host, NAME, page)
 
 
+@pytest.mark.parametrize("status", ["running", "paused"])
+def test_check_and_run_agree(host: EngineHost, status: str) -> None:
+    """Whatever a save can know of the checkpoint beforehand is what it makes."""
+    copied = {"id": "ram0", "size": "64M", "backing": "memfd"}
+    page = host.boot(NAME, memory={"blocks": [copied if status == "running" else host.block(NAME)]})
+    if status == "paused":
+        with host.qmp(NAME) as qmp:
+            qmp("stop")
+    would = host.one("save", "--full", "--check", NAME)["would"]
+    saved = save(host, NAME, "--full")["saved"]
+    assert would == {**{key: saved[key] for key in saved.keys() - {"at", "state_bytes"}}, "seconds": would["seconds"]}
+    assert saved["was_running"] == (status == "running")
+    page.close()
+
+
+def test_check_looks_at_the_memory(host: EngineHost) -> None:
+    """What a save would have to put into the manifest, and cannot look at, is found beforehand."""
+    nvdimm = {"id": "nv0", "path": str(host.root / "nv0"), "size": "16M", "label_size": 0}
+    page = host.boot(NAME, nvdimms=[nvdimm])
+    (host.root / "nv0").rename(host.root / "moved")
+    refuses(host.refused("save", "--check", NAME), "nv0", "No such file")
+    assert_alive(page)
+
+
 def test_start_restores(host: EngineHost) -> None:
     page = host.boot(NAME)
     save(host, NAME)

@@ -11,17 +11,16 @@ import os
 import shutil
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
 from support.checkpoints import checkpoint, save, went_on
+from support.cut_points import KILL, RESTORE_POINTS, fault, names
 from support.engine import EngineHost, process_state, wait_until
 from support.materials import small_tmpfs
 from support.sound import assert_sound, refuses
 
 NAME = "beat"
-KILL = "os.kill(os.getpid(), 9)"
 QEMU = 'os.kill(int(open(self.path.rpartition("/")[0].rpartition("/")[0] + "/pid").read()), 9)'
 # The QEMU that is talked to, and no other test's.
 NEW_QEMU = (
@@ -36,52 +35,11 @@ SAVE_POINTS = [
     ("_guest/qmp.py", "migrate", "before", False),
     ("_guest/qmp.py", "migrate", "after", False),
     ("_guest/save.py", "sha256_of", "after", False),
-    ("_guest/checkpoint_store.py", "write_durably", "after", False),
+    ("_guest/checkpoint_store.py", "write_new", "after", False),
     ("_guest/checkpoint_store.py", "_make_marks", "after", False),
-    ("_guest/checkpoint_store.py", "rename_durably", "before", False),
-    ("_guest/checkpoint_store.py", "rename_durably", "after", True),
+    ("_guest/checkpoint_store.py", "commit", "before", False),
     ("_guest/checkpoint_store.py", "commit", "after", True),
 ]
-# Where a restore is cut off, and whether the guest is still saved then; if not, it runs.
-RESTORE_POINTS = [
-    ("_guest/journal.py", "restoring", "before", True),
-    ("_guest/journal.py", "restoring", "after", True),
-    ("_guest/restore.py", "launch", "after", True),
-    ("_guest/restore.py", "save_record", "after", True),
-    ("_guest/qmp.py", "migrate-incoming", "before", True),
-    ("_guest/qmp.py", "migrate-incoming", "after", True),
-    ("_guest/restore.py", "prepare_current", "after", True),
-    ("_guest/checkpoint_store.py", "rename_durably", "before", True),
-    ("_guest/checkpoint_store.py", "rename_durably", "after", False),
-    ("_guest/checkpoint_store.py", "_write_spent", "before", False),
-    ("_guest/checkpoint_store.py", "_write_spent", "after", False),
-    ("_guest/checkpoint_store.py", "remove_durably", "after", False),
-    ("_guest/journal.py", "restored", "before", False),
-    ("_guest/journal.py", "restored", "after", False),
-    ("_guest/qmp.py", "cont", "before", False),
-    ("_guest/qmp.py", "cont", "after", False),
-    ("_guest/restore.py", "make_current", "after", False),
-    ("_guest/checkpoint_store.py", "forget_spent", "before", False),
-    ("_guest/checkpoint_store.py", "forget_spent", "after", False),
-]
-
-
-def fault(
-    host: EngineHost, path: str, name: str, when: str, act: str = KILL
-) -> contextlib.AbstractContextManager[None]:
-    """The runtime that dies at a point: a journal step, a QMP command, or a function of a file. What recovers may pass it."""
-    once = f"/tmp/{host.root.name}.once"
-    host.later.callback(Path(once).unlink, missing_ok=True)
-    act = f"if not os.path.exists({once!r}): open({once!r}, 'w').close(); {act}"
-    if path == "_guest/journal.py":
-        return host.at_step(name, act, when)
-    if path == "_guest/qmp.py":
-        return host.at_command(name, act, when)
-    return host.at_function(path, name, act, when)
-
-
-def names(points: list[tuple[str, str, str, bool]]) -> list[str]:
-    return [f"{when}-{name}" for _path, name, when, _saved in points]
 
 
 @pytest.mark.parametrize(("path", "name", "when", "saved"), SAVE_POINTS, ids=names(SAVE_POINTS))

@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,9 +20,9 @@ import pytest
 
 from support.checkpoints import checkpoint, went_on
 from support.engine import EngineHost, process_state, wait_until
-from support.host import USER
 from support.journal_records import journal_records
 from support.sound import refuses
+from support.stuck_device import stuck_device
 from support.unit_lines import answer, begin_line, request, run_line
 
 NAME = "beat"
@@ -36,29 +34,6 @@ def lasting(host: EngineHost, **changes: Any) -> Any:
     """Boot a guest whose memory lasts; its status page."""
     block = host.block(NAME, backing="file", directory=str(host.root / "memory"))
     return host.boot(NAME, memory={"blocks": [block]}, on_host_shutdown="save", **changes)
-
-
-@pytest.fixture
-def stuck(host: EngineHost) -> Iterator[tuple[Path, Path]]:
-    """A directory on a disk that lies on another disk; while fsfreeze(8) holds the file system of that one, the disk answers nothing,
-    and who waits for it cannot even be killed.
-    """
-    places = host.root / "below", host.root / "slow"
-    image = host.root / "below.img"
-    for place in places:
-        subprocess.run(["truncate", "-s", "128M" if place is places[0] else "64M", image], check=True)
-        subprocess.run(["mkfs.ext4", "-q", image], check=True)
-        place.mkdir()
-        subprocess.run(["mount", "-o", "loop", image, place], check=True)
-        host.later.callback(subprocess.run, ["umount", str(place)], check=True)
-        image = place / "inner.img"
-    shutil.chown(places[1], USER, USER)
-    yield places
-    subprocess.run(["fsfreeze", "-u", places[0]], check=False, capture_output=True)
-
-
-def freeze(place: Path, on: bool) -> None:
-    subprocess.run(["fsfreeze", "-f" if on else "-u", place], check=True)
 
 
 def last_shutdown(host: EngineHost) -> dict[str, Any]:
@@ -104,30 +79,43 @@ def test_saved(host: EngineHost) -> None:
 
 
 @pytest.mark.parametrize("what", ["ram", "nvdimm"])
-def test_a_device_that_does_not_answer(host: EngineHost, stuck: tuple[Path, Path], what: str) -> None:
+def test_a_device_that_does_not_answer(host: EngineHost, what: str) -> None:
     """The guest is powered down when the time for the sync is over, although nobody can end what waits for the device."""
-    below, slow = stuck
+    device = stuck_device(host)
     if what == "nvdimm":
-        nvdimm = {"id": "nv0", "path": str(slow / "nv0"), "size": "16M", "label_size": 0}
+        nvdimm = {"id": "nv0", "path": str(device.place / "nv0"), "size": "16M", "label_size": 0}
         lasting(host, nvdimms=[nvdimm]).close()
-        file = slow / "nv0"
+        file = device.place / "nv0"
     else:
-        block = host.block(NAME, backing="file", directory=str(slow / "memory"), size="32M")
+        block = host.block(NAME, backing="file", directory=str(device.place / "memory"), size="32M")
         host.start(host.heartbeat(NAME, on_host_shutdown="save", memory={"blocks": [block]}))
         file = host.ram_file(NAME)
         with host.qmp(NAME) as qmp:  # its own writes would wait for the device, too
             qmp("stop")
-    os.sync()
-    with open(file, "r+b") as memory:
-        memory.seek(8 * MIB)
-        memory.write(b"not on the device yet")
-    freeze(below, True)
-    result = run_line(host, "stop", NAME, "--timeout", "0", "--save-timeout", "2")
-    assert last_shutdown(host)["outcome"] == result["how"] == "quit"
-    refuses(last_shutdown(host)["error"], "not on its device within 2 s", "Raise hypervisor_save_timeout")
-    assert host.qemu_pids(NAME) == []
-    assert not checkpoint(host, NAME).exists()
-    freeze(below, False)
+    with device.silent():
+        device.dirty(file, 8 * MIB)
+        result = run_line(host, "stop", NAME, "--timeout", "0", "--save-timeout", "2")
+        assert last_shutdown(host)["outcome"] == result["how"] == "quit"
+        refuses(last_shutdown(host)["error"], "not on its device within 2 s", "Raise hypervisor_save_timeout")
+        assert host.qemu_pids(NAME) == []
+        assert not checkpoint(host, NAME).exists()
+
+
+def test_a_device_that_falls_silent_in_the_pause(host: EngineHost) -> None:
+    """The same when the guest stands still already."""
+    device = stuck_device(host)
+    file = device.place / "nv0"
+    lasting(host, nvdimms=[{"id": "nv0", "path": str(file), "size": "16M", "label_size": 0}]).close()
+    with host.at_command("migrate", STOP):
+        line = begin_line(host, "stop", NAME, "--save-timeout", "2")
+        wait_until(lambda: stopped(host), "the save has not come as far")
+        with device.silent():
+            device.dirty(file, 8 * MIB)
+            os.kill(stopped(host)[0], signal.SIGCONT)
+            assert answer(line)["how"] == "powered down"
+            refuses(last_shutdown(host)["error"], "not on its device within 2 s", "dmesg")
+            assert host.qemu_pids(NAME) == []
+            assert not checkpoint(host, NAME).exists()
 
 
 @contextlib.contextmanager

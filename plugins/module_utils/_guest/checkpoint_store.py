@@ -21,7 +21,7 @@ import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 
-from .._host.durable import remove_durably, rename_durably, sync_directory, sync_file, write_durably
+from .._host.durable import remove_durably, rename_durably, sync_directory, sync_file, write_new
 from .._host.files import read_plain, write_json
 from .definition import Definition
 from .errors import HostmemError, Refused
@@ -71,16 +71,22 @@ def abandon(paths: GuestPaths, definition: Definition) -> None:
     _remove_marks(paths, memory_directories(definition))
 
 
-def commit(paths: GuestPaths, manifest: Manifest) -> None:
-    """From here on the guest is saved; its state is on the device already.
+def complete(paths: GuestPaths, manifest: Manifest) -> list[str]:
+    """Put the manifest beside the state, and the marks beside the memory: files and directories that have to be on their devices
+    before ``commit``.
 
-    :raises OSError: it is not.
+    :raises OSError: no space.
     """
     directory = paths.unfinished_checkpoint
-    write_durably(f"{directory}/{_MANIFEST}", manifest.to_bytes())
-    sync_directory(directory)
-    _make_marks(manifest)
-    rename_durably(directory, paths.checkpoint)
+    write_new(f"{directory}/{_MANIFEST}", manifest.to_bytes())
+    return [f"{directory}/{_MANIFEST}", directory, *_make_marks(manifest)]
+
+
+def commit(paths: GuestPaths) -> None:
+    """From here on the guest is saved, whether the new name is on its device yet or not: ``paths.state`` still has to be brought there.
+    Everything else is there already.
+    """
+    os.rename(paths.unfinished_checkpoint, paths.checkpoint)
 
 
 def load(paths: GuestPaths) -> Manifest | None:
@@ -138,7 +144,8 @@ def spend(paths: GuestPaths, manifest: Manifest) -> None:
 
 def unspend(paths: GuestPaths, manifest: Manifest) -> None:
     """Take ``spend`` back, however far it came, for a guest that did not run."""
-    _make_marks(manifest)
+    for made in _make_marks(manifest):
+        sync_file(made)
     _write_spent(paths, _spent(paths) - {manifest.token})
     if is_spent(paths):
         rename_durably(paths.spent_checkpoint, paths.checkpoint)
@@ -250,11 +257,14 @@ def memory_directories(definition: Definition) -> list[str]:
     return sorted({placed.block.directory for placed in layout(definition) if placed.path})
 
 
-def _make_marks(manifest: Manifest) -> None:
+def _make_marks(manifest: Manifest) -> list[str]:
+    """Those that are missing; they and their directories, none of which is on its device yet."""
+    made = []
     for mark, names in _marks(manifest).items():
         if not os.path.exists(mark):
-            write_durably(mark, "\n".join(names).encode())
-            sync_directory(os.path.dirname(mark))
+            write_new(mark, "\n".join(names).encode())
+            made += [mark, os.path.dirname(mark)]
+    return made
 
 
 def _marks(manifest: Manifest) -> dict[str, list[str]]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._host.boot_id import boot_id
-from .._host.durable import sha256_of, sync_file
+from .._host.durable import sha256_of
 from .._host.filesystems import free_space
 from .._host.journald import log_record
 from .._host.times import in_utc
@@ -28,16 +28,16 @@ from . import checkpoint_store
 from .comparison import queue_sizes
 from .config import Config
 from .definition import Definition
+from .device_sync import DeviceSync
 from .disks import remember_images
 from .errors import HostmemError, Refused, refuse
 from .generations import Generation, forget_all
 from .handover import blocked_reasons
 from .journal import SAVING, Journal
 from .locks import VerbLock
-from .manifest import Manifest, SavedBlock, definition_digest, layout_digest
+from .manifest import Manifest, definition_digest, layout_digest
 from .paths import GuestPaths, guest_paths
 from .preflight import Preflight, examine
-from .presync import presync
 from .qmp import Qmp, connect, is_migration_over
 from .recovery import recover_after, settled, unsettled_refused
 from .recovery_checkpoint import dismiss
@@ -50,10 +50,12 @@ from .suspend import check_suspend, needs_suspend, suspend, wake
 from .update_methods import FIRST_VERSIONS
 
 VERB_WAIT = 120.0
-# Seconds for what does not grow with the memory; the rest is reckoned from what has to be copied.
-_TIMEOUT = 60.0
 _AGENT_TIMEOUT = 10.0
+# Seconds of the pause, for what does not grow with the memory; the rest is reckoned from what has to be copied.
 _SUSPEND_TIMEOUT = 60.0
+_STATE_TIMEOUT = 60.0
+# Of the 60 that the journal gives: the guest goes on again before the watchdog takes this program for one that hangs.
+_SEAL_TIMEOUT = 50.0
 _SLOWEST = 8 << 20  # bytes per second
 _DEVICES = 16 << 20  # bytes of state, more than the devices of any guest seen (0.3 MiB)
 
@@ -61,7 +63,7 @@ _DEVICES = 16 << 20  # bytes of state, more than the devices of any guest seen (
 @dataclass(frozen=True)
 class SaveOptions:
     """``full``: memory that ends with QEMU is copied into the state. ``sync_limit``: seconds for bringing the memory that stays to its
-    device before the guest is paused; None for as long as it takes.
+    device before the guest is paused, None for as long as it takes; what is left of it is brought there in the pause, in no more time.
     """
 
     full: bool = False
@@ -125,13 +127,13 @@ async def _save(paths: GuestPaths, old: Generation, qmp: Qmp, options: SaveOptio
         found.block("QEMU refuses to save this guest.", reason, "Remove the device, or power the guest down.")
     await _check_sleep(found, qmp)
     refuse(found.blockers)
-    seconds = round(plan.copied_bytes / rate, 1) if rate else 0.0
+    attempt = _Save(paths, found, plan, qmp, options.sync_limit)
     if options.check:
-        sizes = {"copied_bytes": plan.copied_bytes, "in_place_bytes": plan.in_place_bytes}
-        return {"changed": True, "would": {**sizes, "seconds": seconds}}
-    files = lasting_files(found.definition, plan)
-    await presync(paths.name, files, options.sync_limit)
-    manifest = await _Save(paths, found, plan, files, qmp).run()
+        return {
+            "changed": True,
+            "would": {**attempt.foreseen(), "seconds": round(plan.copied_bytes / rate, 1) if rate else 0.0},
+        }
+    manifest = await attempt.run()
     await dismiss(old, qmp)
     forget_all(paths)
     unmark_running(paths)
@@ -198,32 +200,61 @@ def _pending(stored: Definition, found: Preflight) -> Iterator[Refused]:
 class _Save:
     """One attempt."""
 
-    def __init__(self, paths: GuestPaths, found: Preflight, plan: MemoryPlan, files: list[str], qmp: Qmp) -> None:
-        """:param files: of the memory that stays, to be brought to their devices."""
+    def __init__(
+        self, paths: GuestPaths, found: Preflight, plan: MemoryPlan, qmp: Qmp, sync_limit: float | None
+    ) -> None:
+        """Looks at everything that is saved.
+
+        :param sync_limit: as in SaveOptions.
+        :raises OSError: a file cannot be looked at.
+        """
         self._paths = paths
         self._found = found
         self._old = found.generation
         self._plan = plan
-        self._files = files
+        self._blocks = [*saved_blocks(plan), *saved_nvdimms(found.definition, plan)]
+        self._files = lasting_files(found.definition, plan)
+        self._images = image_files(found.live["disks"])
         self._qmp = qmp
         self._was_running = found.status in ("running", "suspended")
         self._wake = found.status == "running" and needs_suspend(found.live)
-        self._timeout = _TIMEOUT + _SUSPEND_TIMEOUT + plan.copied_bytes / _SLOWEST
+        copying = plan.copied_bytes / _SLOWEST
+        self._sync_limit = sync_limit
+        self._state_timeout = _STATE_TIMEOUT + copying
+        self._seal_timeout = min(_SEAL_TIMEOUT, sync_limit if sync_limit is not None else _SEAL_TIMEOUT) + copying
+        self._max_pause = _SUSPEND_TIMEOUT + _STATE_TIMEOUT + 2 * copying
         self._journal = Journal(paths)
+
+    def foreseen(self) -> dict[str, Any]:
+        """What is known beforehand of ``saved_facts``."""
+        return {
+            "generation": self._old.number,
+            "qemu": self._qemu(),
+            "copied_bytes": self._plan.copied_bytes,
+            "in_place_bytes": self._plan.in_place_bytes,
+            "was_running": self._was_running,
+        }
+
+    def _qemu(self) -> dict[str, str]:
+        version = ".".join(str(part) for part in self._found.running_version)
+        return {"version": version, "package": self._found.running_package}
 
     async def run(self) -> Manifest:
         """:raises HostmemError: the guest runs on."""
+        memory = DeviceSync(
+            f"The memory of guest {self._paths.name}", self._sync_limit, "Raise hypervisor_save_timeout."
+        )
+        await memory.sync(self._files)
         kept = await kept_parameters(self._qmp)
         facts = {"generation": self._old.number, "was_running": self._was_running, "wake": self._wake}
-        self._journal.write(SAVING, **facts, parameters=kept, max_pause=self._timeout)
+        self._journal.write(SAVING, **facts, parameters=kept, max_pause=self._max_pause)
         try:
             directory = checkpoint_store.begin(self._paths)
             queues = await queue_sizes(self._qmp)
-            blocks = [*saved_blocks(self._plan), *saved_nvdimms(self._found.definition, self._plan)]
             if self._wake:
                 await suspend(self._old.paths, self._qmp, time.monotonic() + _SUSPEND_TIMEOUT)
             await self._migrate(checkpoint_store.state_path(directory))
-            manifest = await self._sealed(directory, queues, blocks)
+            manifest = await self._sealed(directory, queues)
         except BaseException as error:
             if not checkpoint_store.is_saved(self._paths):
                 await go_on(self._qmp, self._was_running, kept)
@@ -246,7 +277,7 @@ class _Save:
         """The pause begins: QEMU stops the vCPUs before it writes (mode cpr-reboot, docs/devel/migration/CPR.rst)."""
         await prepare_to_save(self._qmp, self._plan.ignore_shared)
         await self._qmp.execute("migrate", uri=f"file:{state}")
-        deadline = time.monotonic() + self._timeout
+        deadline = time.monotonic() + self._state_timeout
         over = await self._qmp.wait_event(is_migration_over, deadline)
         # QEMU tells that it has completed before it has come to rest.
         while over == "completed" and (status := await self._qmp.status()) == "finish-migrate":
@@ -261,25 +292,34 @@ class _Save:
                 cure="Look for space and load on the host. The guest runs on.",
             )
 
-    async def _sealed(self, directory: str, queues: dict[str, int], blocks: list[SavedBlock]) -> Manifest:
-        """In a thread, which nobody can stop: it has ended before anything else happens to the guest."""
-        sealing = asyncio.ensure_future(asyncio.to_thread(self._seal, directory, queues, blocks))
-        try:
-            return await asyncio.shield(sealing)
-        finally:
-            await asyncio.wait([sealing])
-
-    def _seal(self, directory: str, queues: dict[str, int], blocks: list[SavedBlock]) -> Manifest:
-        """Everything to its device, the names last."""
+    async def _sealed(self, directory: str, queues: dict[str, int]) -> Manifest:
+        """Everything to its device, the name last."""
+        checkpoint = DeviceSync(
+            f"The checkpoint of guest {self._paths.name}", self._seal_timeout, "See the kernel's log (dmesg)."
+        )
         state = checkpoint_store.state_path(directory)
-        for path in (state, *self._files):
-            sync_file(path)
-        size, digest = sha256_of(state)
+        _none, (size, digest) = await asyncio.gather(
+            checkpoint.sync([state, *self._files, *self._images]), asyncio.to_thread(sha256_of, state)
+        )
+        manifest = self._manifest(size, digest, queues)
+        remember_images(self._paths, self._found.definition, self._found.images)
+        await checkpoint.sync(checkpoint_store.complete(self._paths, manifest))
+        if not self._old.alive.alive():
+            raise HostmemError(
+                f"QEMU of guest {self._paths.name} ended while the guest was saved.",
+                cause="What it wrote until then is not taken for a checkpoint.",
+                cure=f"See what it said ({self._old.paths.output}), and start the guest anew.",
+            )
+        checkpoint_store.commit(self._paths)
+        await checkpoint.sync([self._paths.state])
+        return manifest
+
+    def _manifest(self, size: int, digest: str, queues: dict[str, int]) -> Manifest:
+        """:raises Refused: the definition has been changed since the save began."""
         record = self._old.record
-        # It may have been changed since the save began.
         stored = load_guest(self._paths).definition
         refuse(list(_pending(stored, self._found)))
-        manifest = Manifest(
+        return Manifest(
             guest=self._paths.name,
             token=os.urandom(8).hex(),
             saved_at=time.time(),
@@ -287,45 +327,33 @@ class _Save:
             generation=self._old.number,
             was_running=self._was_running,
             wake=self._wake,
-            qemu={
-                "version": ".".join(str(part) for part in self._found.running_version),
-                "package": self._found.running_package,
-            },
+            qemu=self._qemu(),
             definition=record["definition"],
             defined=definition_digest(stored),
             layout=layout_digest(self._found.definition),
             argv=record["argv"],
             inventory=self._found.live,
             queue_sizes=queues,
-            images=image_states(self._found.live["disks"]),
-            blocks=blocks,
+            images=image_states(self._images),
+            blocks=self._blocks,
             ignore_shared=self._plan.ignore_shared,
             state_size=size,
             state_sha256=digest,
         )
-        remember_images(self._paths, self._found.definition, self._found.images)
-        if not self._old.alive.alive():
-            raise HostmemError(
-                f"QEMU of guest {self._paths.name} ended while the guest was saved.",
-                cause="What it wrote until then is not taken for a checkpoint.",
-                cure=f"See what it said ({self._old.paths.output}), and start the guest anew.",
-            )
-        checkpoint_store.commit(self._paths, manifest)
-        return manifest
 
 
-def image_states(disks: dict[str, list[dict[str, Any]]]) -> dict[str, list[int]]:
-    """Size and time of the last change (nanoseconds) of the image files that guests write; block devices and servers tell neither.
+def image_files(disks: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Image files that guests write, or wrote; what block devices and servers hold cannot be told by them."""
+    images = [image["path"] for chain in disks.values() for image in chain if image["identity"] is not None]
+    return [path for path in images if stat.S_ISREG(os.stat(path).st_mode)]
 
-    The time is brought to the device first: a guest's own flush is fdatasync(2), which does not.
 
-    :raises OSError: a device could not take it.
+def image_states(images: list[str]) -> dict[str, list[int]]:
+    """Size and time of the last change (nanoseconds) of image files. They have to be on their devices: a guest's own flush is
+    fdatasync(2), which does not bring the time there.
     """
     found = {}
-    images = [image["path"] for chain in disks.values() for image in chain if image["identity"] is not None]
     for path in images:
-        if stat.S_ISREG(os.stat(path).st_mode):
-            sync_file(path)
-            state = os.stat(path)
-            found[path] = [state.st_size, state.st_mtime_ns]
+        state = os.stat(path)
+        found[path] = [state.st_size, state.st_mtime_ns]
     return found

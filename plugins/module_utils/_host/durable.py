@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Changes to files that a power cut must not take back: each is on its device when the function returns (fsync(2))."""
+"""Changes to files that a power cut must not take back: each is on its device when the function returns (fsync(2)), except for write_new."""
 
 from __future__ import annotations
 
@@ -33,16 +33,14 @@ def _sync(path: str, flags: int) -> None:
         os.close(descriptor)
 
 
-def write_durably(path: str, data: bytes) -> None:
-    """A new file, 0600; its name still needs ``sync_directory``.
+def write_new(path: str, data: bytes) -> None:
+    """A new file, 0600; it and its name still have to be brought to their device.
 
     :raises OSError: there is one, or no space.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def rename_durably(old: str, new: str) -> None:
