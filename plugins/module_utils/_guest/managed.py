@@ -150,6 +150,11 @@ def _request(config: Config, name: str) -> dict[str, Any]:
     return request if isinstance(request, dict) else {}
 
 
+def is_asked(config: Config, name: str, line: str) -> bool:
+    """In the unit: whether somebody waits for what this line does."""
+    return _request(config, name).get("line") == line
+
+
 def take_request(config: Config, name: str, line: str) -> dict[str, Any]:
     """In the unit: what was asked for, taken away; empty when somebody called systemctl himself.
 

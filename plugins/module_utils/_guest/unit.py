@@ -24,7 +24,7 @@ from .late_devices import wait_for_devices
 from .lifecycle import start, stop
 from .live_update import UpdateOptions, update
 from .locks import resource_locks
-from .managed import last_failed, leave_result, take_request
+from .managed import is_asked, last_failed, leave_result, take_request
 from .paths import guest_paths
 from .recovery import recover
 from .restore import RestoreOptions
@@ -39,7 +39,7 @@ LINES = ("prepare", "taps", "start", "update", "recover", "settle", "stop", "rel
 def run_line(config: Config, line: str, name: str, limits: Limits) -> Result:
     """Run one line of the unit.
 
-    :param limits: for ``stop``.
+    :param limits: for ``stop``, and for ``release`` where that has been left out.
     """
     if line == "prepare":
         return _prepare(config, name)
@@ -48,7 +48,7 @@ def run_line(config: Config, line: str, name: str, limits: Limits) -> Result:
     if line == "settle":
         return _plain(name, lambda: settle(config, name))
     if line == "release":
-        return _plain(name, lambda: release_guest(config, name))
+        return _release(config, name, limits)
     if line == "recover":
         return _recover(config, name)
     request = take_request(config, name, line)
@@ -72,6 +72,27 @@ def _stop(config: Config, name: str, request: dict[str, Any], limits: Limits) ->
     return stop_or_save(config, name, limits)
 
 
+def _release(config: Config, name: str, limits: Limits) -> Result:
+    """systemd leaves ExecStop out for a unit that is stopped while it starts, sends SIGTERM to what starts it, and ends the unit's
+    other processes after this line (service_stop(), service_sigchld_event() in src/core/service.c, systemd 252 to 257).
+    """
+    paths = guest_paths(config, name)
+    if qemu_processes(paths) or os.path.lexists(paths.request):
+        run_as(config.user, lambda: _stop_left_out(config, name, limits))
+    return _plain(name, lambda: release_guest(config, name))
+
+
+def _stop_left_out(config: Config, name: str, limits: Limits) -> bool:
+    """A guest that has not begun to run is off afterwards, or still saved; one that has is stopped, or saved, in order."""
+    asked = is_asked(config, name, "stop")
+    if not asked and not qemu_processes(guest_paths(config, name)):
+        return False
+    request = take_request(config, name, "stop") if asked else {}
+    result = _watched(config, name, lambda: _awaited(name, _stop(config, name, request, limits)))
+    leave_result(config, name, request, result)
+    return True
+
+
 def _plain(name: str, work: Any) -> Result:
     try:
         return {"guest": name, "ok": True, **work()}
@@ -89,9 +110,7 @@ def _prepare(config: Config, name: str) -> Result:
 
 
 def _prepare_when_there(config: Config, name: str) -> dict[str, Any]:
-    paths = guest_paths(config, name)
-    if not qemu_processes(paths):
-        wait_for_devices(load_guest(paths).definition)
+    wait_for_devices(load_guest(guest_paths(config, name)).definition)
     return prepare_alone(config, name)
 
 
