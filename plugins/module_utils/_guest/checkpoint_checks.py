@@ -56,9 +56,7 @@ def refuse_evident(here: Situation, older: bool) -> None:
     :param older: the installed QEMU may be older than the one that saved.
     :raises Refused: with everything that does not fit.
     """
-    problems = _evident_problems(here, older)
-    if problems:
-        raise _refusal(here.paths, problems)
+    _refuse(here, [*_problems(here, older), *_state_problems(here, _size_of)])
 
 
 def refuse_unsuitable(here: Situation, older: bool) -> None:
@@ -66,16 +64,18 @@ def refuse_unsuitable(here: Situation, older: bool) -> None:
 
     :raises Refused: with everything that does not fit.
     """
-    problems = [*_evident_problems(here, older), *_content_problems(here)]
+    _refuse(here, [*_problems(here, older), *_state_problems(here, sha256_of)])
+
+
+def _refuse(here: Situation, problems: list[str]) -> None:
     if problems:
         raise _refusal(here.paths, problems)
 
 
-def _evident_problems(here: Situation, older: bool) -> list[str]:
+def _problems(here: Situation, older: bool) -> list[str]:
     return [
         *_definition_problems(here),
         *_qemu_problems(here, older),
-        *_size_problems(here),
         *_mark_problems(here),
         *_memory_problems(here.manifest, here.definition),
         *_image_problems(here.manifest),
@@ -131,28 +131,22 @@ def _qemu_problems(here: Situation, older: bool) -> Iterator[str]:
         yield f"QEMU {binary.version_text} has no machine type {here.definition.machine}"
 
 
-def _size_problems(here: Situation) -> Iterator[str]:
+def _size_of(path: str) -> tuple[int, str | None]:
+    """As sha256_of, without the digest."""
+    return os.stat(path).st_size, None
+
+
+def _state_problems(here: Situation, look: Callable[[str], tuple[int, str | None]]) -> Iterator[str]:
+    """:param look: length in bytes, and digest, of a file."""
     path = checkpoint_store.state_path(here.paths.checkpoint)
     try:
-        size = os.stat(path).st_size
+        size, digest = look(path)
     except OSError as error:
         yield f"the state cannot be read ({error})"
         return
     if size != here.manifest.state_size:
         yield f"{path} has {size} bytes instead of {here.manifest.state_size}"
-
-
-def _content_problems(here: Situation) -> Iterator[str]:
-    """Of a state that has the right size."""
-    if any(_size_problems(here)):
-        return
-    path = checkpoint_store.state_path(here.paths.checkpoint)
-    try:
-        _size, digest = sha256_of(path)
-    except OSError as error:
-        yield f"the state cannot be read ({error})"
-        return
-    if digest != here.manifest.state_sha256:
+    elif digest not in (None, here.manifest.state_sha256):
         yield f"{path} is damaged: it does not have the digest it was written with"
 
 
