@@ -148,9 +148,23 @@ def make_current(paths: GuestPaths, generation: Generation) -> None:
         if _says(paths.pid_file, paths.current, generation):
             forget_prepared(paths)
             return
+        if _says(pid_file, paths.current, generation):
+            os.rename(pid_file, paths.pid_file)
+            forget_prepared(paths)
+            return
         prepare_current(paths, generation)
     os.rename(pid_file, paths.pid_file)
     os.rename(current, paths.current)
+
+
+def lend_pid_file(paths: GuestPaths, process: Process) -> None:
+    """Let the PID file name another QEMU until ``make_current``. systemd takes that for the unit's main process when the one it knows
+    ends; with a file that names the ended one the unit has failed, and a reload that is under way ends with SIGTERM to all that is left
+    of it (service_sigchld_event(), service_enter_running() in src/core/service.c, systemd 252 to 257).
+
+    :raises OSError: it cannot be written; nothing has changed.
+    """
+    write_text(paths.pid_file, f"{process.pid}\n", 0o644)
 
 
 def forget_prepared(paths: GuestPaths) -> None:

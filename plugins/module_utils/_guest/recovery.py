@@ -217,8 +217,8 @@ async def _keep_running_one(paths: GuestPaths, living: list[Generation]) -> str:
             cure="Look at both (hostmem info), kill the wrong one, and report this.",
         )
     keep = running[0] if running else living[0]
+    make_current(paths, keep)
     for generation in living:
         if generation is not keep and generation.process is not None:
             generation.process.kill()
-    make_current(paths, keep)
     return f"kept generation {keep.number} ({states[keep.number]})"

@@ -330,7 +330,7 @@ class Attempt(ABC):
         new = Generation(self.qemu.generation, self.qemu.process, {})
         await self.before_continuing()
         if self.was_running:
-            await self._go_on()
+            await self._go_on(new)
         with contextlib.suppress(OSError):  # a full file system: HANDOVER says enough to a recovery
             self.write(CONTINUED)
         make_current(self.paths, new)
@@ -344,11 +344,12 @@ class Attempt(ABC):
         self._journal.clear()
         return {**self._report(pause, progress), "warnings": self.warnings}
 
-    async def _go_on(self) -> None:
+    async def _go_on(self, new: Generation) -> None:
         """Continue the guest. While the loser lives, an image can still be locked by a node that a finished commit job left in it."""
         try:
             await self.new.execute("cont")
         except CommandRefused:
+            make_current(self.paths, new)  # see lend_pid_file
             await self.end_loser()
             await self.new.execute("cont")
 

@@ -20,7 +20,7 @@ from .._host.processes import Process
 from .comparison import Comparison
 from .errors import CommandRefused, HostmemError
 from .exec_outcome import MODE, Cast, outcome
-from .generations import Generation, make_generation, prepare_current
+from .generations import Generation, lend_pid_file, make_generation, prepare_current
 from .handover import cancel, end, roll_back, set_capabilities, set_mode
 from .inherited_taps import inherited_taps
 from .journal import INCOMING
@@ -59,6 +59,7 @@ class Exec(Transfer):
             remove_file(self._heir_paths.output)
             os.link(self.old.paths.output, self._heir_paths.output)
         prepare_current(self.paths, Generation(self._heir_paths, self.old.alive, {}))
+        lend_pid_file(self.paths, self.qemu.process)
         await cancel(self.old_qmp)
         await set_capabilities(self.new, ("events",))
         await set_mode(self.old_qmp, MODE, ("events",))
