@@ -70,9 +70,9 @@ async def start(config: Config, name: str, options: RestoreOptions) -> dict[str,
 async def _cold_start(config: Config, paths: GuestPaths, guest: StoredGuest) -> dict[str, Any]:
     journal = Journal(paths)
     binary = probe(guest.definition.qemu, f"{config.run}/.probe")
-    _check_machine(guest, binary.machines, binary.version_text)
+    check_machine(guest, binary.machines, binary.version_text)
     on_host = resolved(guest.definition)
-    _check_memory(on_host)
+    check_memory(on_host)
     number = next_number(paths)
     for old in generation_numbers(paths):
         forget_generation(paths, old)
@@ -129,7 +129,8 @@ def _launch(paths: GuestPaths, definition: Definition, number: int, argv: list[s
         taps.close()
 
 
-def _check_machine(guest: StoredGuest, machines: list[str], version: str) -> None:
+def check_machine(guest: StoredGuest, machines: list[str], version: str) -> None:
+    """:raises HostmemError: the installed QEMU has not the guest's machine type."""
     if guest.definition.machine not in machines:
         raise HostmemError(
             f"QEMU {version} at {guest.definition.qemu} has no machine type {guest.definition.machine}.",
@@ -137,8 +138,11 @@ def _check_machine(guest: StoredGuest, machines: list[str], version: str) -> Non
         )
 
 
-def _check_memory(definition: Definition) -> None:
-    """With systemd a start is prepared by a program before this one, and QEMU would make a file that is missing by itself."""
+def check_memory(definition: Definition) -> None:
+    """With systemd a start is prepared by a program before this one, and QEMU would make a file that is missing by itself.
+
+    :raises HostmemError: one is missing.
+    """
     for placed in layout(definition):
         if placed.path and not os.path.exists(placed.path):
             raise HostmemError(

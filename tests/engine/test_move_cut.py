@@ -1,0 +1,94 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The network between two hosts breaks while a guest moves: a post-copy goes on by itself."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from support.engine import EngineHost, wait_until
+from support.moves import ADDRESS, TwoHosts, result_of, two_hosts
+from support.slow_wire import SlowWire, slow_wire
+
+RATE = 3e6
+
+
+@contextlib.contextmanager
+def wired(hosts: TwoHosts) -> Iterator[SlowWire]:
+    """The QEMUs of the two hosts connected by a slow wire; the runtimes talk to each other as ever."""
+    place = hosts.target.root / "fake-port"
+    place.write_text("0")
+    place.chmod(0o666)
+    ports = (
+        'return {"port": self._progress.migration_port, ',
+        '                return {"port": port}\n',
+    )
+    with slow_wire(ADDRESS, place, RATE) as wire, contextlib.ExitStack() as stack:
+        for piece in ports:
+            name = "self._progress.migration_port" if "_progress" in piece else "port"
+            told = f'(open({str(place)!r}, "w").write(str({name})), {wire.port})[1]'
+            stack.enter_context(
+                hosts.target.patched("_guest/arrival.py", piece, piece.replace(f": {name}", f": {told}"))
+            )
+        yield wire
+
+
+def seen(hosts: TwoHosts) -> str:
+    """The step of the source's journal."""
+    return str(hosts.source.info("g").get("move", {}).get("step"))
+
+
+def in_postcopy(hosts: TwoHosts, verb: subprocess.Popen[str]) -> None:
+    """Wait until the guest runs on the target, while a part of its memory is still on the source."""
+    wait_until(lambda: seen(hosts) == "ordered" or verb.poll() is not None, "no post-copy began")
+    assert verb.poll() is None
+
+
+def wait_for_more(wire: SlowWire, before: int) -> None:
+    """Until the two QEMUs are connected again."""
+    wait_until(lambda: wire.connections > before, "they never found together again")
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_postcopy_cut(host: EngineHost, times: int) -> None:
+    with two_hosts(host, "11.1" if times == 1 else "10.0") as hosts:
+        hosts.boot()
+        with wired(hosts) as wire:
+            receiving = hosts.wait_for_guest()
+            sending = host.begin(*hosts.words("postcopy"))
+            in_postcopy(hosts, sending)
+            for _time in range(times):
+                before = wire.connections
+                wire.cut()
+                wait_for_more(wire, before)
+                time.sleep(0.5)
+            wire.hasten(1e9)
+            assert result_of(sending)["changed"]
+            assert result_of(receiving)["how"] == "arrived"
+        hosts.assert_arrived()
+
+
+def test_postcopy_on_a_silent_network(host: EngineHost) -> None:
+    """Nobody is told: that no page comes is all there is to see."""
+    with two_hosts(host) as hosts, host.patched("_guest/departure.py", "STALL = 10.0", "STALL = 2.0"):
+        hosts.boot()
+        with wired(hosts) as wire:
+            receiving = hosts.wait_for_guest()
+            sending = host.begin(*hosts.words("postcopy"))
+            in_postcopy(hosts, sending)
+            before = wire.connections
+            wire.fall_silent()
+            time.sleep(3)
+            wire.speak()
+            wait_for_more(wire, before)
+            wire.hasten(1e9)
+            result_of(sending)
+            result_of(receiving)
+        hosts.assert_arrived()
