@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The network between two hosts breaks while a guest moves: a post-copy goes on by itself."""
+"""The network between two hosts breaks while a guest moves: a pre-copy is taken back, a post-copy goes on by itself."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from collections.abc import Iterator
 import pytest
 
 from support.engine import EngineHost, wait_until
-from support.moves import ADDRESS, TwoHosts, result_of, two_hosts
+from support.moves import ADDRESS, TwoHosts, answer_of, result_of, two_hosts
 from support.slow_wire import SlowWire, slow_wire
+from support.sound import refuses
 
 RATE = 3e6
 
@@ -92,3 +93,47 @@ def test_postcopy_on_a_silent_network(host: EngineHost) -> None:
             result_of(sending)
             result_of(receiving)
         hosts.assert_arrived()
+
+
+def test_postcopy_cut_and_source_runtime_killed(host: EngineHost) -> None:
+    """Its recovery leads the two QEMUs together again."""
+    with two_hosts(host) as hosts:
+        hosts.boot()
+        with wired(hosts) as wire:
+            receiving = hosts.wait_for_guest()
+            sending = host.begin(*hosts.words("postcopy"))
+            in_postcopy(hosts, sending)
+            before = wire.connections
+            hosts.kill_runtime(host)
+            wire.cut()
+            wait_for_more(wire, before)
+            wire.hasten(1e9)
+            sending.communicate()
+            result_of(receiving)
+        hosts.assert_arrived()
+
+
+def test_precopy_cut(host: EngineHost) -> None:
+    with two_hosts(host) as hosts:
+        hosts.boot()
+        with wired(hosts) as wire:
+            receiving = hosts.wait_for_guest()
+            sending = host.begin(*hosts.words("precopy"))
+            wait_until(lambda: wire.connections, "no migration began")
+            time.sleep(1)
+            wire.cut()
+            answer = answer_of(sending)
+            assert not answer["ok"]
+            refuses(answer["error"], "failed")
+            assert not answer_of(receiving)["ok"]
+        hosts.assert_stayed()
+
+
+def test_precopy_that_does_not_come_to_an_end(host: EngineHost) -> None:
+    with two_hosts(host) as hosts:
+        hosts.boot()
+        with wired(hosts):
+            receiving = hosts.wait_for_guest()
+            refuses(host.refused(*hosts.words("precopy", "--timeout", "2")), "did not come to pre-switchover in time")
+            assert not answer_of(receiving)["ok"]
+        hosts.assert_stayed()

@@ -141,3 +141,24 @@ def test_source_qemu_killed_before_the_switch(host: EngineHost) -> None:
         hosts.assert_target_empty()
         assert host.info("g")["state"] == "stopped"
         assert host.one("start", "g")["changed"]
+
+
+def test_order_not_answered(host: EngineHost) -> None:
+    """The line breaks as the order is given, and nobody answers any more: the guest stands still until it is known where it runs."""
+    with two_hosts(host) as hosts, hosts.target.patched("_guest/arrival.py", "SILENCE = 15.0", "SILENCE = 90.0"):
+        hosts.boot()
+        hold = '            await self._go_on()\n        return {"running": True}'
+        deaf = '            await self._go_on()\n            await asyncio.sleep(12)\n        return {"running": True}'
+        with (
+            host.patched("_guest/departure.py", "ORDER_TIMEOUT = 30.0", "ORDER_TIMEOUT = 2.0"),
+            hosts.target.patched("_guest/arrival.py", hold, deaf),
+        ):
+            receiving = hosts.wait_for_guest()
+            error = host.refused(*hosts.words("precopy"))
+            refuses(error, "stands still here until that is known", "hostmem recover g")
+            with host.qmp("g") as qmp:
+                assert qmp("query-status")["status"] == "postmigrate"
+            refuses(host.refused("start", "g"), "stands still here")
+        assert host.one("recover", "g")["outcome"].startswith("finished the move")
+        result_of(receiving)
+        hosts.assert_arrived()
