@@ -87,6 +87,7 @@ class Demo:
             "ansible_python_interpreter": "/usr/bin/python3",
             "hypervisor_manager": "direct",
             "hypervisor_packages": ["iproute2"],
+            "hypervisor_tls": False,  # one host, from which no guest moves
             "hostmem_guests": [{"definition": definition(name), "power": "on"} for name in self.names],
         }
         inventory = {"all": {"children": {"hypervisors": {"hosts": {"localhost": host}}}}}
