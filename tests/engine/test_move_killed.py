@@ -105,6 +105,19 @@ def test_target_runtime_killed(host: EngineHost, word: str, when: str, method: s
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_target_runtime_killed_at_the_order(host: EngineHost, when: str, method: str) -> None:
+    """Between the order and the guest's going on: it is carried out by the recovery."""
+    with two_hosts(host) as hosts, impatient(hosts):
+        hosts.boot()
+        with hosts.target.at_step("arrived", once(host, KILL), when):
+            receiving = hosts.wait_for_guest()
+            assert host.one(*hosts.words(method))["changed"]
+            receiving.communicate()
+        hosts.assert_arrived()
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_target_qemu_killed_before_the_switch(host: EngineHost, method: str) -> None:
     with two_hosts(host) as hosts, impatient(hosts):
         hosts.boot()
