@@ -432,7 +432,7 @@ def test_a_user_who_is_still_to_be_made(place: Path) -> None:
     """In check mode, by tasks before."""
     names = {"user": "hostmem-none", "group": "hostmem-none"}
     foreseen = {"users": ["hostmem-none"], "groups": ["hostmem-none"]}
-    given = {"path": str(place / "hv1"), "names": NAMES, "foreseen": foreseen, **names}
+    given: dict[str, Any] = {"path": str(place / "hv1"), "names": NAMES, "foreseen": foreseen, **names}
     told = run_module("move_credentials", True, **given)
     assert (told["changed"], told["foreseen"]) == (True, foreseen)
     assert told["diff"]["after"]["permissions"]["server-key.pem"] == "0640 root:hostmem-none"
