@@ -15,11 +15,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+try:
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    IMPORT_ERROR: ImportError | None = None
+except ImportError as error:  # ansible-core requires it, but for tests of imports alone
+    IMPORT_ERROR = error
 
 KEY, CERTIFICATE = "ca-key.pem", "ca-cert.pem"
 YEARS = 20
@@ -61,6 +66,8 @@ def find_authority(directory: str) -> Authority | None:
 
     :raises AuthorityError: it is damaged, or others can read its key.
     """
+    if IMPORT_ERROR is not None:
+        raise AuthorityError(f"The controller's Python has no cryptography ({IMPORT_ERROR}). ansible-core requires it.")
     key, certificate = os.path.join(directory, KEY), os.path.join(directory, CERTIFICATE)
     try:
         if not os.path.exists(certificate):

@@ -90,7 +90,9 @@ def test_stopped_in_a_restore_as_the_host_goes_down(
     went_on(host, NAME, counter)
 
 
-@pytest.mark.parametrize(("path", "name", "when"), COLD_POINTS, ids=[f"{when}-{name}" for _, name, when in COLD_POINTS])
+@pytest.mark.parametrize(
+    ("path", "name", "when"), COLD_POINTS, ids=[f"{when}-{name}" for _path, name, when in COLD_POINTS]
+)
 def test_stopped_in_a_start(host: EngineHost, path: str, name: str, when: str) -> None:
     host.define(host.heartbeat(NAME))
     result = stopped_in_start(host, path, name, when)

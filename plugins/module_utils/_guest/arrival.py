@@ -259,7 +259,7 @@ class Arrival:
                 f"The QEMU that waits for guest {self._paths.name} at {socket.gethostname()} cannot take it by {terms.method}.",
                 cause=error.cause,
                 cure="For post-copy, memory on tmpfs, hugetlbfs or memfd is needed, and /dev/userfaultfd for QEMU's user; else choose pre-copy.",
-            ) from error
+            ) from None  # its text is the cause already
         await carry_over(terms.inventory["io_limits"], self._qmp)
         return {"qemu": self._binary.as_dict()}
 
