@@ -14,7 +14,8 @@ options:
   foreseen:
     description:
       - What will be there by the time of a real run and is not yet in check mode, because tasks before this one make it. That is RV(foreseen) of another
-        module of this collection, or of the same one. Lists of C(users), C(groups), C(files) and C(packages) that others make can be added.
+        module of this collection, or of the same one. Lists of C(users), C(groups), C(files) and C(packages) that others make can be added, and
+        of guests that are C(undefined) by then.
       - Without it, check mode refuses what a real run would refuse now. Whatever is presumed because of it is warned of.
       - Ignored outside of check mode.
     type: dict

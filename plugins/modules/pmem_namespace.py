@@ -13,7 +13,8 @@ description:
   - "Makes of a region of persistent memory the two kinds of namespaces that guests' RAM can live in: C(fsdax), a block device for a file
     system (see M(hostmem.qemu.dax_mount)), and C(devdax), a character device for one guest."
   - A namespace with data in it is neither destroyed nor changed unless it is named in O(destroy_data). Data are signatures of file systems,
-    partition tables and others, and without one any byte that is not zero in pieces spread over all of it, as a guest's RAM has no signature.
+    partition tables and others, and without one any byte that is not zero, as a guest's RAM has no signature. All of the namespace is read before
+    it counts as empty, which takes minutes for a terabyte.
     A namespace that is disabled is enabled for a moment to be looked at, and disabled again, in check mode too.
   - A namespace that is mounted, or that a process has open or mapped, is never destroyed or changed.
   - The alignment is always given to C(ndctl), which otherwise keeps that of an earlier namespace.
@@ -73,18 +74,24 @@ options:
     type: str
   keep_data:
     description:
-      - With O(state=absent), a namespace that holds data or is in use stays, with a warning, unless it is named in O(destroy_data). Otherwise that is
-        an error.
-      - So does every namespace where C(ndctl) is not installed.
+      - With O(state=absent), a namespace that holds data, cannot be read or is in use stays, with a warning, unless it is named in O(destroy_data).
+        Otherwise that is an error.
+      - So does one that a guest of this host counts on, by its definition or its checkpoint, whether it runs or not.
+      - So do several that can be meant, the only one of its O(mode) where neither O(name) nor O(region) is set, and every one where C(ndctl) is not
+        installed.
     type: bool
     default: false
+  config:
+    description:
+      - Configuration of the runtime, which says where definitions and checkpoints of guests are, for O(keep_data). It need not be there.
+    type: path
+    default: /etc/hostmem/config.json
 extends_documentation_fragment:
   - hostmem.qemu.attributes
   - hostmem.qemu.attributes.platform
   - hostmem.qemu.attributes.actiongroup_hostmem
   - hostmem.qemu.foreseen
   - hostmem.qemu.unused
-  - hostmem.qemu.unused.config
   - hostmem.qemu.attributes.full
 requirements:
   - root on the host (C(become))
@@ -255,6 +262,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.hostmem.qemu.plugins.module_utils._failures import failures_of
+from ansible_collections.hostmem.qemu.plugins.module_utils._guest.config import DEFAULT_PATH
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.sizes import parse_size
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.pmem import Namespace
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.arguments import wrong_argument
@@ -302,7 +310,7 @@ def carry_out(params: dict[str, Any], check: bool, foreseen: Foreseen) -> tuple[
     if params["state"] == "present":
         plan = plan_present(wanted, foreseen)
     elif params["keep_data"]:
-        plan = plan_absent_without_data(wanted, foreseen)
+        plan = plan_absent_without_data(wanted, foreseen, params["config"])
     else:
         plan = plan_absent(wanted, foreseen)
     return plan, plan.predicted() if check else apply(plan)
@@ -320,7 +328,7 @@ def main() -> None:
             "map": {"type": "str", "choices": ["dev", "mem"], "default": "dev"},
             "destroy_data": {"type": "str"},
             "keep_data": {"type": "bool", "default": False},
-            "config": {"type": "path"},
+            "config": {"type": "path", "default": DEFAULT_PATH},
             "runtime": {"type": "path"},
             "foreseen": {"type": "dict"},
         },

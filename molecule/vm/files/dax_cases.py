@@ -14,6 +14,7 @@ One line for each case, then ``N passed, N failed``. Needs root, systemd, ndctl,
 from __future__ import annotations
 
 import contextlib
+import json
 import mmap
 import os
 import struct
@@ -25,7 +26,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from ansible_collections.hostmem.qemu.plugins.module_utils._host import dax, dax_layout, devdax, pmem
+from ansible_collections.hostmem.qemu.plugins.module_utils._host import dax, dax_layout, devdax, device_content, pmem
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import HostmemError
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory import dax_mounts, namespaces
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_mount_changes import apply_mount
@@ -290,9 +291,77 @@ def what_is_taken_back_goes_when_it_holds_nothing() -> None:
     same(namespaces.plan_absent_without_data(wish()).changed, False)
 
 
-def kept(text: str) -> None:
+@case
+def what_is_taken_back_stays_for_a_byte_between_the_samples() -> None:
+    path = device(size=256 * MIB)
+    zero(path)
+    with open(path, "r+b", buffering=0) as file:
+        position = between_samples(file.seek(0, os.SEEK_END))
+        file.seek(position // 4096 * 4096)
+        file.write(bytes(position % 4096) + b"\1" + bytes(4095 - position % 4096))
+    same(device_content.content_of_block_device(path), None)
+    kept(f"not zero at {position:#x}")
+    with refused("not zero"):
+        namespaces.plan_absent(wish())
+
+
+@case
+def what_is_taken_back_of_devdax_stays_for_a_byte_between_the_samples() -> None:
+    made = present(mode="devdax", size=256 * MIB)
+    path, position = f"/dev/{made.device}", between_samples(made.size)
+    devdax.clear(path, 0, made.size)
+    same(namespaces.plan_absent_without_data(wish(mode="devdax")).action, "destroy")
+    write_mapped(path, made.size, position, b"\1")
+    kept(f"not zero at {position:#x}", mode="devdax")
+    write_mapped(path, made.size, position, b"\0")
+    namespaces.apply(namespaces.plan_absent_without_data(wish(mode="devdax")))
+    same([item.name for item in region().namespaces], [])
+
+
+@case
+def what_is_taken_back_stays_when_it_cannot_be_read() -> None:
+    """The kernel takes sectors for bad that are told to it (pmem_do_read() in drivers/nvdimm/pmem.c)."""
+    made = present(size=256 * MIB)
+    path = f"/dev/{made.device}"
+    zero(path)
+    sh(f"echo {between_samples(made.size) // 512} 1 > /sys/block/{made.device}/badblocks")
+    kept("cannot be read, and stays")
+    with refused("cannot be found out", "Input/output error"):
+        namespaces.plan_absent(wish())
+    same(namespaces.plan_absent_without_data(wish(destroy="ram0")).action, "destroy")
+
+
+@case
+def what_is_taken_back_stays_when_a_guest_counts_on_it() -> None:
+    made = present(mode="devdax", size=64 * MIB)
+    devdax.clear(f"/dev/{made.device}", 0, made.size)
+    for block in ({"namespace": "ram0"}, {"namespace": made.uuid}, {"device": f"/dev/{made.device}"}):
+        with open(f"{sh('mktemp -d')}/db.json", "w", encoding="utf-8") as definition:
+            json.dump({"definition": {"memory": {"blocks": [{"id": "ram", **block}]}}}, definition)
+        directory = os.path.dirname(definition.name)
+        with open(f"{directory}/config", "w", encoding="utf-8") as config:
+            json.dump({"definitions": directory, "state": directory}, config)
+        kept("memory of guest db", config.name, mode="devdax")
+        os.remove(definition.name)
+        same(namespaces.plan_absent_without_data(wish(mode="devdax"), config=config.name).action, "destroy")
+        sh(f"rm -r {directory}")
+
+
+def between_samples(size: int) -> int:
+    """A place that a look at 256 pieces of 256 KiB, spread evenly over so many bytes, does not see."""
+    return (size - (256 << 10)) * 100 // 255 + (300 << 10)
+
+
+def write_mapped(path: str, size: int, position: int, data: bytes) -> None:
+    descriptor = os.open(path, os.O_RDWR)
+    with mmap.mmap(descriptor, size, flags=mmap.MAP_SHARED) as mapped:
+        mapped[position : position + len(data)] = data
+    os.close(descriptor)
+
+
+def kept(text: str, config: str = "/none", **changes: Any) -> None:
     """The namespace stays when all is taken back, for this reason."""
-    plan = namespaces.plan_absent_without_data(wish())
+    plan = namespaces.plan_absent_without_data(wish(**changes), config=config)
     same(plan.changed, False)
     true(text in plan.kept, f"no {text!r} in: {plan.kept}")
     same(namespaces.apply(plan), region().namespaces[0])

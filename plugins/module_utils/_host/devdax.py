@@ -16,11 +16,10 @@ from dataclasses import dataclass
 
 from .service_manager import still_at_work
 from .sysfs import number, number_in, text_in
+from .zeros import first_nonzero_at
 
 DEVICES = "/sys/bus/dax/devices"
 _PIECE = 64 << 20
-_libc = ctypes.CDLL(None)
-_libc.memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _THREADS = 4  # one cannot write as fast as a module of persistent memory can
 
 
@@ -108,13 +107,19 @@ def holds_data(path: str, offset: int, size: int) -> bool:
 
     :raises OSError: it cannot be opened or mapped.
     """
+    return first_data(path, offset, size) is not None
 
-    def has_data(address: int, length: int) -> bool:
-        # Every byte is as the one before it, and the first one is zero.
-        return ctypes.string_at(address, 1) != b"\0" or _libc.memcmp(address, address + 1, length - 1) != 0
 
+def first_data(path: str, offset: int, size: int) -> int | None:
+    """Position in a part of the device, counted from its begin, of something that is not zero; None when all of it was read and is zero.
+
+    :param offset: of the part; bytes, a multiple of the device's alignment as ``size`` is.
+    :raises OSError: it cannot be opened or mapped. Memory that is damaged kills this process (SIGBUS).
+    """
     with _mapped(path, offset, size) as pieces, ThreadPoolExecutor(_THREADS) as pool:
-        return any(pool.map(lambda piece: has_data(*piece), pieces))
+        found = pool.map(lambda piece: first_nonzero_at(*piece), pieces)
+        starts = range(0, size, _PIECE)
+        return next((start + position for start, position in zip(starts, found) if position is not None), None)
 
 
 def clear(path: str, offset: int, size: int) -> None:

@@ -2,18 +2,26 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether a device holds anything, where no signature says so: a look at pieces spread over all of it."""
+"""Whether a device holds anything, where no signature says so: a look at pieces spread over all of it, or at all of it."""
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import mmap
 import os
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Protocol
 
-from .devdax import DaxDevice
+from .child import number_from_child
+from .devdax import DaxDevice, first_data
+from .zeros import first_nonzero_at
 
 _PIECE = 256 << 10
 _PIECES = 256
+_LARGE_PIECE = 16 << 20
+_THREADS = 4  # one cannot read as fast as a module of persistent memory can
 
 
 class Pieces(Protocol):
@@ -42,17 +50,76 @@ def content_of_block_device(path: str) -> int | None:
         os.close(descriptor)
 
 
-def content_of_dax_device(device: DaxDevice) -> int | None:
-    """The same of a device-DAX device, which can only be mapped.
+def any_content_of_block_device(path: str) -> int | None:
+    """The same, where None means that every byte was read and is zero. That takes seconds for each few GiB, and 64 MiB of memory.
 
-    :raises OSError: it cannot be opened or mapped.
+    :raises OSError: a part of it cannot be read, or it has no size.
     """
+    found = content_of_block_device(path)
+    if found is not None:
+        return found
+    # Not by the page cache, which a terabyte of zeros would fill.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
+    try:
+        return _first_nonzero_of_all(descriptor, os.lseek(descriptor, 0, os.SEEK_END))
+    finally:
+        os.close(descriptor)
+
+
+def any_content_of_dax_device(device: DaxDevice) -> int | None:
+    """The same of a device-DAX device, which can only be mapped. It is read by a child process, which damaged memory may kill.
+
+    :raises OSError: it cannot be opened, mapped or read.
+    """
+    return number_from_child(lambda: _any_content(device))
+
+
+def _any_content(device: DaxDevice) -> int | None:
+    found = _content_of_dax_device(device)
+    return first_data(device.path, 0, device.size) if found is None else found
+
+
+def _content_of_dax_device(device: DaxDevice) -> int | None:
     descriptor = os.open(device.path, os.O_RDWR | os.O_CLOEXEC)
     try:
         with mmap.mmap(descriptor, device.size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ | mmap.PROT_WRITE) as mapped:
             return first_nonzero(mapped, device.size)
     finally:
         os.close(descriptor)
+
+
+def _first_nonzero_of_all(descriptor: int, size: int) -> int | None:
+    if not size:
+        raise OSError(errno.EIO, "it has no size")
+    # Aligned to pages, as O_DIRECT demands (open(2)).
+    buffers: SimpleQueue[mmap.mmap] = SimpleQueue()
+    for _number in range(_THREADS):
+        buffers.put(mmap.mmap(-1, _LARGE_PIECE))
+
+    def first_in(start: int) -> int | None:
+        buffer = buffers.get()
+        try:
+            length = min(_LARGE_PIECE, size - start)
+            _fill(buffer, length, descriptor, start)
+            position = first_nonzero_at(ctypes.addressof(ctypes.c_char.from_buffer(buffer)), length)
+            return None if position is None else start + position
+        finally:
+            buffers.put(buffer)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = pool.map(first_in, range(0, size, _LARGE_PIECE))
+        return next((position for position in found if position is not None), None)
+
+
+def _fill(buffer: mmap.mmap, length: int, descriptor: int, start: int) -> None:
+    with memoryview(buffer) as whole:
+        done = 0
+        while done < length:
+            with whole[done:length] as rest:
+                got = os.preadv(descriptor, [rest], start + done)
+            if not got:
+                raise OSError(errno.EIO, f"it ends at {start + done:#x}, before its size")
+            done += got
 
 
 def first_nonzero(data: Pieces, size: int, piece: int = _PIECE, pieces: int = _PIECES) -> int | None:

@@ -31,6 +31,7 @@ class Foreseen:
     :param configured: our configuration of pools for boots; None when it is as it would be.
     :param regions: all of them with their namespaces; None when they are as they would be.
     :param unmounted: mount points that nothing would be mounted at any more.
+    :param undefined: names of guests that would not be defined any more.
     """
 
     users: tuple[str, ...] = ()
@@ -41,6 +42,7 @@ class Foreseen:
     configured: PersistentPools | None = None
     regions: tuple[Region, ...] | None = None
     unmounted: tuple[str, ...] = ()
+    undefined: tuple[str, ...] = ()
 
     def brings(self, program: str) -> bool:
         """The program is not installed, and would be by then."""
@@ -61,7 +63,7 @@ class Foreseen:
 
 
 NOTHING = Foreseen()
-_NAMES = ("users", "groups", "files", "packages", "unmounted")
+_NAMES = ("users", "groups", "files", "packages", "unmounted", "undefined")
 
 
 def foreseen_in(data: Mapping[str, Any] | None) -> Foreseen:

@@ -10,10 +10,11 @@ import os
 from collections.abc import Sequence
 from math import gcd
 
+from .._guest.namespace_guests import guest_files, guests_on
 from .._guest.sizes import format_size
 from .._host.cures import refused_by_kernel
 from .._host.devdax import DEVICES, dax_device
-from .._host.device_content import content_of_block_device, content_of_dax_device
+from .._host.device_content import any_content_of_block_device, any_content_of_dax_device
 from .._host.device_users import device_users
 from .._host.errors import HostmemError, Refused
 from .._host.filesystem_tools import signatures
@@ -177,8 +178,10 @@ def check_free_to_destroy(namespace: Namespace, told: str, why: str, unmounted: 
             cause=f"{why} {'; '.join(users)}.",
             cure="End that first: stop the guests, unmount the file system.",
         )
+    if is_named(namespace, told):
+        return
     found = data_of(namespace)
-    if found and not is_named(namespace, told):
+    if found:
         explained = MODES[namespace.mode] if namespace.mode in ("raw", "sector") else ""
         other = f"destroy_data names {told}, which it is not." if told else ""
         raise Refused(
@@ -196,13 +199,27 @@ def why_kept(namespace: Namespace, unmounted: Sequence[str] = ()) -> str:
     users = _lasting_users(namespace, unmounted)
     if users:
         return f"{namespace.dev} is in use and stays: {'; '.join(users)}."
-    found = data_of(namespace)
+    try:
+        found = data_of(namespace)
+    except HostmemError as error:
+        return f"{namespace.dev} cannot be read, and stays: {error}"
     word = namespace.name or namespace.dev
     return (
         f"{namespace.dev} holds data and stays: {found}. If that may be lost, set destroy_data to {word}."
         if found
         else ""
     )
+
+
+def why_counted_on(namespace: Namespace, config: str) -> dict[str, str]:
+    """By guest of this host, why its memory is, or may be, on the namespace, as a sentence; by an empty name what keeps that from being known.
+
+    :param config: path of the runtime's configuration.
+    """
+    try:
+        return guests_on(namespace, guest_files(config))
+    except (OSError, ValueError) as error:
+        return {"": f"whether a guest counts on it cannot be told ({error})"}
 
 
 def _lasting_users(namespace: Namespace, unmounted: Sequence[str]) -> list[str]:
@@ -226,10 +243,13 @@ def _serves_as_memory(device: str) -> bool:
 
 
 def data_of(namespace: Namespace) -> str:
-    """What there is in a namespace, in words; empty when nothing was found.
+    """What there is in a namespace, in words; empty when nothing was found, and all of it was read.
 
-    Signatures of file systems, partitions and others count, and without one any byte that is not zero in pieces spread over all of it:
-    a guest's RAM has no signature. A disabled one (a destroyed namespace without a label is) is enabled for this, and disabled again.
+    Signatures of file systems, partitions and others count, and without one any byte that is not zero: a guest's RAM has no signature,
+    nor has an encrypted volume whose header lies elsewhere. A disabled one (a destroyed namespace without a label is) is enabled for
+    this, and disabled again.
+
+    :raises HostmemError: it cannot be read.
     """
     if namespace.enabled:
         return _data_at(namespace)
@@ -249,14 +269,16 @@ def _data_at(namespace: Namespace) -> str:
     if not namespace.device or not os.path.exists(path):
         return "it has no device, so that its content cannot be seen"
     try:
-        device = dax_device(path)
-        if device is not None:
-            position = content_of_dax_device(device)
+        if namespace.mode == "devdax":
+            device = dax_device(path)
+            if device is None:
+                return "it has no device that can be mapped, so that its content cannot be seen"
+            position = any_content_of_dax_device(device)
         else:
             found = signatures(path)
             if found:
                 return ", ".join(str(item) for item in found)
-            position = content_of_block_device(path)
+            position = any_content_of_block_device(path)
     except OSError as error:
         raise refused_by_kernel(f"What {path} holds cannot be found out.", error) from error
     return "" if position is None else f"no signature, but a byte that is not zero at {position:#x}"

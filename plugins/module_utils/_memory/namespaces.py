@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from .._guest.config import DEFAULT_PATH
 from .._guest.sizes import format_size
 from .._host.errors import HostmemError, Refused
 from .._host.pmem import (
@@ -38,6 +39,7 @@ from .namespace_checks import (
     is_named,
     next_sizes,
     step_of,
+    why_counted_on,
     why_kept,
 )
 
@@ -63,6 +65,7 @@ class Plan:
     """What is done, ``action`` being none, create, rebuild or destroy, to which namespace, and in which region.
 
     ``label``: labels are written first, so that the region can be divided. ``kept``: why a namespace that might go stays, as a sentence.
+    ``forgotten``: guests that count on the namespace now, and would not be defined any more.
     """
 
     action: str
@@ -71,6 +74,7 @@ class Plan:
     target: Namespace | None
     label: bool = False
     kept: str = ""
+    forgotten: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -164,19 +168,21 @@ def find(wish: Wish, found: Sequence[Region]) -> Namespace | None:
 
     :raises Refused: there are several.
     """
-    candidates = [item for region in found if wish.region in ("", region.dev) for item in region.namespaces]
-    if wish.name:
-        chosen = [item for item in candidates if item.name == wish.name]
-        what = f"named {wish.name}"
-    else:
-        chosen = [item for item in candidates if item.mode == wish.mode]
-        what = f"of mode {wish.mode}"
+    chosen = _candidates(wish, found)
     if len(chosen) > 1:
-        raise Refused(
-            f"There are several namespaces {what}: {', '.join(item.dev for item in chosen)}.",
-            cure="Say which: set name, and region where names are not unique.",
-        )
+        raise Refused(_several(wish, chosen), cure="Say which: set name, and region where names are not unique.")
     return chosen[0] if chosen else None
+
+
+def _candidates(wish: Wish, found: Sequence[Region]) -> list[Namespace]:
+    """All that may be meant."""
+    items = [item for region in found if wish.region in ("", region.dev) for item in region.namespaces]
+    return [item for item in items if (item.name == wish.name if wish.name else item.mode == wish.mode)]
+
+
+def _several(wish: Wish, chosen: Sequence[Namespace]) -> str:
+    what = f"named {wish.name}" if wish.name else f"of mode {wish.mode}"
+    return f"There are several namespaces {what}: {', '.join(item.dev for item in chosen)}."
 
 
 def choose_region(wish: Wish, found: Sequence[Region]) -> Region:
@@ -359,20 +365,40 @@ def plan_absent(wish: Wish, foreseen: Foreseen = NOTHING) -> Plan:
     return Plan("destroy", wish, region, target)
 
 
-def plan_absent_without_data(wish: Wish, foreseen: Foreseen = NOTHING) -> Plan:
+def plan_absent_without_data(wish: Wish, foreseen: Foreseen = NOTHING, config: str = DEFAULT_PATH) -> Plan:
     """What it takes that there is no such namespace, unless that would cost something nobody gave up: then it stays.
 
-    :raises HostmemError: there are several, or the one that was given up by its name is in use; nothing was changed.
+    It goes when it is named in ``wish.destroy``, or when it is clear which one is meant, no guest counts on it, and all of it was read as zeros.
+
+    :param config: path of the runtime's configuration, which says where the guests' definitions are.
+    :raises HostmemError: the one that was given up by its name is in use; nothing was changed.
     """
     if foreseen.regions is None and find_program("ndctl") is None:
         return Plan("none", wish, None, None, kept="ndctl is not installed: namespaces are not looked at.")
-    region, target = _find_in_region(wish, regions_seen(foreseen))
-    if target is None:
+    found = regions_seen(foreseen)
+    chosen = _candidates(wish, found)
+    if not chosen:
         return Plan("none", wish, None, None)
-    if not is_named(target, wish.destroy):
-        kept = why_kept(target, foreseen.unmounted)
-        return Plan("none" if kept else "destroy", wish, region, target, kept=kept)
-    return plan_absent(wish, foreseen)
+    unclear = _why_unclear(wish, chosen)
+    if unclear:
+        return Plan("none", wish, None, None, kept=unclear)
+    if is_named(chosen[0], wish.destroy):
+        return plan_absent(wish, foreseen)
+    region = next(item for item in found if item.dev == chosen[0].region)
+    guests = why_counted_on(chosen[0], config)
+    forgotten = tuple(sorted(set(guests) & set(foreseen.undefined)))
+    lasting = [reason for guest, reason in guests.items() if guest not in forgotten]
+    kept = f"{chosen[0].dev} stays: {'; '.join(lasting)}." if lasting else why_kept(chosen[0], foreseen.unmounted)
+    return Plan("none" if kept else "destroy", wish, region, chosen[0], kept=kept, forgotten=forgotten)
+
+
+def _why_unclear(wish: Wish, chosen: Sequence[Namespace]) -> str:
+    """Why it is not known which of these is meant to go, as sentences; empty when it is."""
+    if len(chosen) > 1:
+        return f"{_several(wish, chosen)} They stay: set name, and region where names are not unique."
+    if wish.name or wish.region or is_named(chosen[0], wish.destroy):
+        return ""
+    return f"{chosen[0].dev} stays: neither name nor region says that it is the one that is meant."
 
 
 def _find_in_region(wish: Wish, found: Sequence[Region]) -> tuple[Region | None, Namespace | None]:
@@ -415,6 +441,7 @@ def presumptions(plan: Plan, foreseen: Foreseen) -> list[str]:
             f"Presuming that nothing is mounted at {point} by then."
             for point in ending(plan.target, foreseen.unmounted)
         ]
+        found += [f"Presuming that guest {guest} is not defined by then." for guest in plan.forgotten]
     return found
 
 

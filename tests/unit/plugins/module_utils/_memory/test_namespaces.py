@@ -6,12 +6,16 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.errors import Refused
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.pmem import Namespace, Region
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.foreseen import Foreseen
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.namespace_checks import (
     check_region,
     check_size,
@@ -20,7 +24,12 @@ from ansible_collections.hostmem.qemu.plugins.module_utils._memory.namespace_che
     next_sizes,
     step_of,
 )
-from ansible_collections.hostmem.qemu.plugins.module_utils._memory.namespaces import Wish, choose_region, find
+from ansible_collections.hostmem.qemu.plugins.module_utils._memory.namespaces import (
+    Wish,
+    choose_region,
+    find,
+    plan_absent_without_data,
+)
 
 MIB, GIB = 1 << 20, 1 << 30
 START = 0x100000000
@@ -174,3 +183,38 @@ def test_word_that_allows_to_destroy() -> None:
     for told in ("", "ram1", "pmem0", "/dev/pmem0", "namespace0.1"):
         assert not is_named(FIRST, told)
     assert not is_named(namespace("namespace0.0", START, MIB), "")
+
+
+@pytest.mark.parametrize(
+    ("count", "changes", "why"),
+    [
+        (1, {}, "neither name nor region"),
+        (2, {}, "several namespaces of mode fsdax"),
+        (2, {"region": "region0"}, "several namespaces of mode fsdax"),
+        (2, {"name": "same"}, "several namespaces named same"),
+        (0, {}, ""),
+    ],
+)
+def test_it_stays_where_it_is_not_clear_which_one_is_meant(count: int, changes: dict[str, str], why: str) -> None:
+    """Without a look at what they hold: their device is none of this host's."""
+    found = [
+        namespace(f"namespace0.{number}", START + number * 64 * MIB, 64 * MIB, name="same") for number in range(count)
+    ]
+    plan = plan_absent_without_data(wish(**changes), Foreseen(regions=(region(*found),)))
+    assert plan.action == "none"
+    assert why in plan.kept
+    assert bool(plan.kept) == bool(why)
+
+
+@pytest.mark.parametrize("undefined", [(), ("db",)])
+def test_it_stays_as_long_as_a_guest_counts_on_it(tmp_path: Path, undefined: tuple[str, ...]) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"definitions": str(tmp_path), "state": str(tmp_path / "state")}))
+    (tmp_path / "db.json").write_text(json.dumps({"definition": {"namespace": "ram"}}))
+    found = replace(namespace("namespace0.0", START, 64 * MIB, name="ram"), device="")
+    foreseen = Foreseen(regions=(region(found),), undefined=undefined)
+    plan = plan_absent_without_data(wish(name="ram"), foreseen, str(config))
+    assert plan.action == "none"
+    assert ("guest db" in plan.kept) == (not undefined)
+    assert ("its content cannot be seen" in plan.kept) == bool(undefined)
+    assert plan.forgotten == undefined

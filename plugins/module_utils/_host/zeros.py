@@ -1,0 +1,21 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whether memory holds anything but zeros, at the speed of memory: what ctypes calls runs beside other threads, without Python's lock."""
+
+from __future__ import annotations
+
+import ctypes
+
+_libc = ctypes.CDLL(None)
+_libc.memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+
+
+def first_nonzero_at(address: int, length: int) -> int | None:
+    """Position of the first byte that is not zero in mapped memory; None when all of it is zeros. Bytes; ``length`` is at least 1."""
+    # All are zeros when every byte is as the one before it, and the first one is zero.
+    if ctypes.string_at(address, 1) == b"\0" and not _libc.memcmp(address, address + 1, length - 1):
+        return None
+    data = ctypes.string_at(address, length)
+    return length - len(data.lstrip(b"\0"))
