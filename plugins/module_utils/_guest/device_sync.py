@@ -47,7 +47,7 @@ class DeviceSync:
             program = spawn(["sync", "--", *paths], output, [])
             try:
                 while program.poll() is None:
-                    self._check_time()
+                    self.check_time()
                     still_at_work()
                     await asyncio.sleep(_POLL)
             finally:
@@ -60,7 +60,8 @@ class DeviceSync:
                     cure="See the kernel's log (dmesg).",
                 )
 
-    def _check_time(self) -> None:
+    def check_time(self) -> None:
+        """:raises HostmemError: there is none left."""
         if time.monotonic() >= self._deadline:
             raise HostmemError(
                 f"{self._what} was not on its device within {self._limit:.0f} s.",

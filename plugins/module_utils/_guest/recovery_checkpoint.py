@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from .._host.durable import sync_directory
 from . import checkpoint_store
 from .definition import parse_definition
 from .errors import HostmemError
@@ -38,6 +39,7 @@ async def recover_checkpoint(paths: GuestPaths, entry: dict[str, Any], living: l
     :raises HostmemError: a QEMU can neither go on nor be ended.
     """
     if checkpoint_store.counts(paths):
+        sync_directory(paths.state)  # the save may have ended before its name was on the device
         for generation in living:
             await _dismiss_unasked(generation)
         forget_all(paths)

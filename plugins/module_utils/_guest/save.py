@@ -129,10 +129,8 @@ async def _save(paths: GuestPaths, old: Generation, qmp: Qmp, options: SaveOptio
     refuse(found.blockers)
     attempt = _Save(paths, found, plan, qmp, options.sync_limit)
     if options.check:
-        return {
-            "changed": True,
-            "would": {**attempt.foreseen(), "seconds": round(plan.copied_bytes / rate, 1) if rate else 0.0},
-        }
+        would = attempt.foreseen()
+        return {"changed": True, "would": {**would, "seconds": round(would["copied_bytes"] / rate, 1) if rate else 0.0}}
     manifest = await attempt.run()
     await dismiss(old, qmp)
     forget_all(paths)
@@ -218,7 +216,8 @@ class _Save:
         self._qmp = qmp
         self._was_running = found.status in ("running", "suspended")
         self._wake = found.status == "running" and needs_suspend(found.live)
-        copying = plan.copied_bytes / _SLOWEST
+        self._copied_bytes = sum(block.size for block in self._blocks if block.copied)
+        copying = self._copied_bytes / _SLOWEST
         self._sync_limit = sync_limit
         self._state_timeout = _STATE_TIMEOUT + copying
         self._seal_timeout = min(_SEAL_TIMEOUT, sync_limit if sync_limit is not None else _SEAL_TIMEOUT) + copying
@@ -230,8 +229,8 @@ class _Save:
         return {
             "generation": self._old.number,
             "qemu": self._qemu(),
-            "copied_bytes": self._plan.copied_bytes,
-            "in_place_bytes": self._plan.in_place_bytes,
+            "copied_bytes": self._copied_bytes,
+            "in_place_bytes": sum(block.size for block in self._blocks) - self._copied_bytes,
             "was_running": self._was_running,
         }
 
@@ -294,9 +293,7 @@ class _Save:
 
     async def _sealed(self, directory: str, queues: dict[str, int]) -> Manifest:
         """Everything to its device, the name last."""
-        checkpoint = DeviceSync(
-            f"The checkpoint of guest {self._paths.name}", self._seal_timeout, "See the kernel's log (dmesg)."
-        )
+        checkpoint = self._device_sync(self._seal_timeout)
         state = checkpoint_store.state_path(directory)
         _none, (size, digest) = await asyncio.gather(
             checkpoint.sync([state, *self._files, *self._images]), asyncio.to_thread(sha256_of, state)
@@ -310,9 +307,14 @@ class _Save:
                 cause="What it wrote until then is not taken for a checkpoint.",
                 cure=f"See what it said ({self._old.paths.output}), and start the guest anew.",
             )
+        checkpoint.check_time()
         checkpoint_store.commit(self._paths)
-        await checkpoint.sync([self._paths.state])
+        # From here on nothing brings the guest back, so that its name has a time of its own.
+        await self._device_sync(_SEAL_TIMEOUT).sync([self._paths.state])
         return manifest
+
+    def _device_sync(self, limit: float) -> DeviceSync:
+        return DeviceSync(f"The checkpoint of guest {self._paths.name}", limit, "See the kernel's log (dmesg).")
 
     def _manifest(self, size: int, digest: str, queues: dict[str, int]) -> Manifest:
         """:raises Refused: the definition has been changed since the save began."""

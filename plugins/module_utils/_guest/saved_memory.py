@@ -35,10 +35,6 @@ class MemoryPlan:
     def copied_bytes(self) -> int:
         return sum(placed.block.size for placed in self.blocks if placed.block.id in self.why)
 
-    @property
-    def in_place_bytes(self) -> int:
-        return sum(placed.block.size for placed in self.blocks if placed.block.id not in self.why)
-
 
 def plan_memory(definition: Definition, ram_blocks: list[dict[str, Any]]) -> MemoryPlan:
     """Decide for each block.

@@ -14,7 +14,10 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from .._host.cgroups import in_same_groups
+from .._host.journald import log_record
 from .._host.processes import Process
+from .._host.service_manager import still_at_work
 from .._host.users import run_as
 from .config import Config
 from .errors import HostmemError
@@ -25,7 +28,7 @@ from .lifecycle import start, stop
 from .live_update import UpdateOptions, update
 from .locks import resource_locks
 from .managed import is_asked, last_failed, leave_result, take_request
-from .paths import guest_paths
+from .paths import GuestPaths, guest_paths
 from .recovery import recover
 from .restore import RestoreOptions
 from .settle import settle
@@ -77,15 +80,24 @@ def _release(config: Config, name: str, limits: Limits) -> Result:
     other processes after this line (service_stop(), service_sigchld_event() in src/core/service.c, systemd 252 to 257).
     """
     paths = guest_paths(config, name)
-    if qemu_processes(paths) or os.path.lexists(paths.request):
-        run_as(config.user, lambda: _stop_left_out(config, name, limits))
+    if _unit_runs(paths) or os.path.lexists(paths.request):
+        try:
+            # systemd hears only this process (NotifyAccess=exec), which waits for the one that stops.
+            run_as(config.user, lambda: _stop_left_out(config, name, limits), still_at_work)
+        except RuntimeError as error:  # its watchdog ended it
+            log_record(f"Guest {name} was not stopped in order: {error}", 3, guest=name, event="not-stopped")
     return _plain(name, lambda: release_guest(config, name))
+
+
+def _unit_runs(paths: GuestPaths) -> bool:
+    """A QEMU that runs outside of the unit, as one that was started before there were units, is not what the unit's end ends."""
+    return any(in_same_groups(process.pid) for process in qemu_processes(paths).values())
 
 
 def _stop_left_out(config: Config, name: str, limits: Limits) -> bool:
     """A guest that has not begun to run is off afterwards, or still saved; one that has is stopped, or saved, in order."""
     asked = is_asked(config, name, "stop")
-    if not asked and not qemu_processes(guest_paths(config, name)):
+    if not asked and not _unit_runs(guest_paths(config, name)):
         return False
     request = take_request(config, name, "stop") if asked else {}
     result = _watched(config, name, lambda: _awaited(name, _stop(config, name, request, limits)))
@@ -110,7 +122,9 @@ def _prepare(config: Config, name: str) -> Result:
 
 
 def _prepare_when_there(config: Config, name: str) -> dict[str, Any]:
-    wait_for_devices(load_guest(guest_paths(config, name)).definition)
+    paths = guest_paths(config, name)
+    if not qemu_processes(paths):
+        wait_for_devices(load_guest(paths).definition)
     return prepare_alone(config, name)
 
 

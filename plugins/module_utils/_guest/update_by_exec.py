@@ -59,7 +59,6 @@ class Exec(Transfer):
             remove_file(self._heir_paths.output)
             os.link(self.old.paths.output, self._heir_paths.output)
         prepare_current(self.paths, Generation(self._heir_paths, self.old.alive, {}))
-        lend_pid_file(self.paths, self.qemu.process)
         await cancel(self.old_qmp)
         await set_capabilities(self.new, ("events",))
         await set_mode(self.old_qmp, MODE, ("events",))
@@ -70,6 +69,9 @@ class Exec(Transfer):
         if self.was_running:
             await self.old_qmp.execute("stop")
         pause_end = await self.paused()
+        lend_pid_file(
+            self.paths, self.qemu.process
+        )  # not before: a guest that runs can end its QEMU, and then the unit ends
         await self._replace()
         won = await outcome(self._cast(), pause_end, self.old_qmp)
         self._winner, self._undecided = won.number, False

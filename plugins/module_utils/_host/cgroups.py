@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from .mounts import Mount, mounts
 from .sysfs import text_in
@@ -54,6 +55,14 @@ def own_groups(
             number, controllers, name = line.rstrip("\n").split(":", 2)
             names.update(dict.fromkeys(controllers.split(","), name) if number != "0" else {"": name})
     return root, group_and_above(root, names.get(controller, names.get("", "/")))
+
+
+def in_same_groups(pid: int) -> bool:
+    """Whether a process is in the groups of this one (proc_pid_cgroup(5)); not when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cgroup").read_bytes() == Path("/proc/self/cgroup").read_bytes()
+    except OSError:
+        return False
 
 
 def group_and_above(root: str, name: str) -> list[str]:

@@ -10,6 +10,7 @@ import grp
 import json
 import os
 import pwd
+import select
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,8 +51,10 @@ def group_name(gid: int) -> str:
         return str(gid)
 
 
-def run_as(user: User, function: Callable[[], Any]) -> Any:
+def run_as(user: User, function: Callable[[], Any], meanwhile: Callable[[], None] = lambda: None) -> Any:
     """Call the function in a child process that has become the user for good; its result comes back as JSON.
+
+    :param meanwhile: called about each second until then, by this process.
 
     The child's exit ends nothing else: processes it started go on. Called as that user already, no child is made.
 
@@ -65,6 +68,8 @@ def run_as(user: User, function: Callable[[], Any]) -> Any:
         _child(user, function, reading, writing)
     os.close(writing)
     with os.fdopen(reading, encoding="utf-8") as pipe:
+        while not select.select([pipe], [], [], 1.0)[0]:
+            meanwhile()
         text = pipe.read()
     _pid, status = os.waitpid(child, 0)
     if not text:
