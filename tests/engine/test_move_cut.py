@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ from collections.abc import Iterator
 import pytest
 
 from support.engine import EngineHost, wait_until
-from support.moves import ADDRESS, TwoHosts, answer_of, result_of, two_hosts
+from support.moves import ADDRESS, TwoHosts, answer_of, impatient, result_of, two_hosts
 from support.slow_wire import SlowWire, slow_wire
 from support.sound import refuses
 
@@ -111,6 +113,65 @@ def test_postcopy_cut_and_source_runtime_killed(host: EngineHost) -> None:
             sending.communicate()
             result_of(receiving)
         hosts.assert_arrived()
+
+
+def test_order_that_takes_long(host: EngineHost) -> None:
+    """Between the switch and the order of a post-copy the target keeps what the source cannot take back."""
+    anchor = "        self.write(ORDERED)\n        try:\n            answer = await self.line.ask(CONTINUE"
+    slow = anchor.replace("        try:", "        await asyncio.sleep(9)\n        try:", 1)
+    with two_hosts(host) as hosts, impatient(hosts), host.patched("_guest/departure.py", anchor, slow):
+        hosts.boot()
+        with wired(hosts) as wire:
+            receiving = hosts.wait_for_guest()
+            sending = host.begin(*hosts.words("postcopy"))
+            wait_until(lambda: hosts.target.info("g").get("move", {}).get("step") == "arrived", "no order came", 60)
+            wire.hasten(1e9)
+            assert result_of(sending)["changed"]
+            result_of(receiving)
+        hosts.assert_arrived()
+
+
+def test_source_qemu_killed_in_postcopy(host: EngineHost) -> None:
+    """With it the memory that it had not sent: the target's QEMU would wait for that for ever."""
+    with two_hosts(host) as hosts:
+        hosts.boot()
+        with wired(hosts):
+            receiving = hosts.wait_for_guest()
+            sending = host.begin(*hosts.words("postcopy"))
+            wait_until(lambda: hosts.target.info("g").get("move", {}).get("step") == "arrived", "no order came", 60)
+            os.kill(host.only_qemu("g"), signal.SIGKILL)
+            sent = answer_of(sending)
+            assert not sent["ok"]
+            refuses(sent["error"], "Guest g is lost")
+            assert not answer_of(receiving)["ok"]
+        hosts.assert_lost()
+
+
+LAST_PAGE = 'while (migration := await self.qmp.migration()).get("status") != "completed":'
+FAILED = 'while (migration := {"status": "failed"}).get("status") != "completed":'
+
+
+def test_postcopy_fails_at_its_end(host: EngineHost) -> None:
+    """QEMU here goes on with the guest by itself then: it is ended, and the target's goes on when it has everything."""
+    with two_hosts(host) as hosts:
+        hosts.boot()
+        failed = f"await asyncio.sleep(3)\n        {FAILED}"
+        with host.patched("_guest/departure.py", LAST_PAGE, failed):
+            receiving = hosts.wait_for_guest()
+            assert host.one(*hosts.words("postcopy"))["changed"]
+            result_of(receiving)
+        hosts.assert_arrived()
+
+
+def test_postcopy_fails_on_its_way(host: EngineHost) -> None:
+    """The same while a part of the memory is still here."""
+    with two_hosts(host) as hosts:
+        hosts.boot()
+        with wired(hosts), host.patched("_guest/departure.py", LAST_PAGE, FAILED):
+            receiving = hosts.wait_for_guest()
+            refuses(host.refused(*hosts.words("postcopy")), "Guest g is lost")
+            assert not answer_of(receiving)["ok"]
+        hosts.assert_lost()
 
 
 def test_precopy_cut(host: EngineHost) -> None:

@@ -6,29 +6,16 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 import pytest
 
 from support.engine import EngineHost
-from support.moves import TwoHosts, answer_of, once, result_of, two_hosts
+from support.moves import TwoHosts, answer_of, impatient, once, result_of, two_hosts
 from support.sound import refuses
 
 METHODS = ["precopy", "postcopy"]
 KILL = "os.kill(os.getpid(), 9)"
 KILL_QEMU = "[os.kill(pid, 9) for pid in qemu(facts['generation'])]"
 WORDS = ["alive", "continue", "finish"]
-
-
-@contextlib.contextmanager
-def impatient(hosts: TwoHosts) -> Iterator[None]:
-    """The target with short deadlines for a source that is silent."""
-    with (
-        hosts.target.patched("_guest/arrival.py", "SILENCE = 15.0", "SILENCE = 4.0"),
-        hosts.target.patched("_guest/arrival.py", "LINGER = 20.0", "LINGER = 6.0"),
-    ):
-        yield
 
 
 def killed_source(hosts: TwoHosts, method: str) -> None:
@@ -158,7 +145,7 @@ def test_source_qemu_killed_before_the_switch(host: EngineHost) -> None:
 
 def test_order_not_answered(host: EngineHost) -> None:
     """The line breaks as the order is given, and nobody answers any more: the guest stands still until it is known where it runs."""
-    with two_hosts(host) as hosts, hosts.target.patched("_guest/arrival.py", "SILENCE = 15.0", "SILENCE = 90.0"):
+    with two_hosts(host) as hosts, hosts.target.patched("_guest/arrival.py", "\nSILENCE = 15.0", "\nSILENCE = 90.0"):
         hosts.boot()
         hold = '            await self._go_on()\n        return {"running": True}'
         deaf = '            await self._go_on()\n            await asyncio.sleep(12)\n        return {"running": True}'

@@ -118,6 +118,14 @@ class TwoHosts:
         assert_sound(self.source, self.name, self.look())
         self.assert_never_two()
 
+    def assert_lost(self) -> None:
+        """The guest runs nowhere, and did never twice; on the source it starts anew."""
+        for host in (self.source, self.target):
+            host.wait_quiet()
+            assert host.qemu_pids(self.name) == []
+        self.assert_never_two()
+        assert self.source.one("start", self.name)["changed"]
+
     def assert_target_empty(self) -> None:
         """Neither QEMU nor memory, journal or mark of the guest."""
         assert self.target.qemu_pids(self.name) == []
@@ -166,6 +174,16 @@ def running_spans(host: EngineHost, name: str) -> list[tuple[float, float, str]]
         elif state.old == "running":
             spans.append((begun.pop(state.generation), state.at, f"{host.root} {state.generation}"))
     return spans + [(at, float("inf"), f"{host.root} {generation}") for generation, at in begun.items()]
+
+
+@contextlib.contextmanager
+def impatient(hosts: TwoHosts) -> Iterator[None]:
+    """The target with short deadlines for a source that is silent."""
+    with (
+        hosts.target.patched("_guest/arrival.py", "\nSILENCE = 15.0", "\nSILENCE = 4.0"),
+        hosts.target.patched("_guest/arrival.py", "LINGER = 20.0", "LINGER = 6.0"),
+    ):
+        yield
 
 
 def listens(port: int) -> bool:

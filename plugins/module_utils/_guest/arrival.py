@@ -10,6 +10,7 @@ It decides nothing: the guest runs here when the source orders it, once. Until t
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -26,7 +27,7 @@ from .io_limits import carry_over
 from .journal import ARRIVED, ARRIVING, Journal
 from .move_channel import free_port, inet, listening_port, set_up, state, take_down, uri
 from .move_credentials import find_credentials
-from .move_line import ALIVE, BEGIN, CONTINUE, FINISH, GIVE_UP, REJOIN, TERMS
+from .move_line import ALIVE, BEGIN, CONTINUE, FINISH, GIVE_UP, LOST, REJOIN, TERMS
 from .move_mark import unmark_leaving
 from .move_terms import POSTCOPY, parse_terms, problems
 from .nics import GuestTaps
@@ -40,13 +41,17 @@ from .running_mark import mark_running
 SILENCE = 15.0
 # Seconds for which the source, which may have lost the answer, is told that the guest did not run here.
 LINGER = 20.0
+# Seconds for which a QEMU waits for the order when the source's cannot go on with the guest any more.
+POSTCOPY_SILENCE = 300.0
 _LOAD_TIMEOUT = 10.0
 _PAUSE_TIMEOUT = 5.0
 _PATIENCE = 600.0
 _LOOK = 0.1
 _IDLE = 3600.0
 _AGAIN = "Let the destination wait for the guest (hostmem receive), and move it again."
-_HAS_GUEST = ("postcopy-active", "postcopy-paused", "completed")
+_IN_POSTCOPY = ("postcopy-active", "postcopy-paused")
+_HAS_GUEST = (*_IN_POSTCOPY, "completed")
+_TOKEN = re.compile("[0-9a-f]{32}")
 _ANNOUNCE = {"initial": 50, "max": 550, "rounds": 5, "step": 100}  # ms
 
 
@@ -87,6 +92,7 @@ class Arrival:
         self._taps = taps
         self._journal = Journal(paths)
         self._ordered = (self._journal.read() or {}).get("step") == ARRIVED
+        self._runs = False
         self._given_up = ""
         self._done = False  # once the source has been told so
         self._over = asyncio.Event()
@@ -102,12 +108,13 @@ class Arrival:
         """
         began = time.monotonic()
         credentials = find_credentials(self._progress.tls)
+        if self._ordered:
+            async with self._turn:
+                await self._go_on()
         server = await listen(self._progress.address, self._progress.port, credentials, self._serve)
         self._progress.port = server.sockets[0].getsockname()[1]  # the kernel's choice
         self._write()
         try:
-            if self._ordered:
-                await self._go_on()
             while not self._over.is_set():
                 await self._look(began + timeout)
         finally:
@@ -168,10 +175,29 @@ class Arrival:
             await self._dissolve("The source did not come in time.")
             self._over.set()
         elif self._progress.token and silent > SILENCE:
+            await self._fall_silent(silent)
+
+    async def _fall_silent(self, silent: float) -> None:
+        """The source says nothing before its order. Once post-copy has begun its QEMU has no way back, and this one is the guest's last."""
+        if not self._progress.postcopy or not await self._in_postcopy():
             await self._dissolve(f"The source was silent for {SILENCE:.0f} s.")
+        elif silent > POSTCOPY_SILENCE:
+            raise HostmemError(
+                f"Guest {self._paths.name} is here for a part, and nobody has ordered it to run here.",
+                cause=f"The source, {self._source}, was silent for {POSTCOPY_SILENCE:.0f} s after post-copy had begun.",
+                cure=f"Bring the source back; then run on both hosts: hostmem recover {self._paths.name}",
+            )
+
+    async def _in_postcopy(self) -> bool:
+        try:
+            return (await self._qmp.migration()).get("status") in _IN_POSTCOPY
+        except HostmemError:  # its main loop waits for a page
+            return self._generation.alive.alive()
 
     async def _finish_alone(self) -> None:
         """The source has gone after its order: if it has sent everything, it is not needed any more."""
+        if not self._runs:
+            await self._go_on()
         status = (await self._qmp.migration()).get("status")
         if status == "completed":
             await take_down(self._qmp, {})
@@ -186,11 +212,8 @@ class Arrival:
 
     async def _dissolve(self, why: str) -> None:
         """End this QEMU, which has not run the guest; or has died with it."""
-        self._given_up = why
+        self._given_up = f"{why} The guest was ordered to run in it, and is lost." if self._ordered else why
         self._heard = time.monotonic()
-        if self._ordered:
-            self._over.set()
-            self._given_up = f"{why} The guest ran in it, and is lost."
         await end(self._generation.alive)
         forget_generation(self._paths, self._generation.number)
         forget_prepared(self._paths)
@@ -206,16 +229,19 @@ class Arrival:
                     answer = await self._answer(message)
                 except HostmemError as error:
                     answer = {"error": error.as_dict()}
+                except OSError as error:
+                    answer = {"error": {"message": f"{socket.gethostname()} failed at it.", "cause": str(error)}}
                 except (KeyError, TypeError, ValueError) as error:
                     answer = {"error": {"message": "The source's message cannot be understood.", "cause": repr(error)}}
-                self._heard = time.monotonic()
+                if self._progress.token and message.get("token") == self._progress.token:
+                    self._heard = time.monotonic()
+            answer["serial"] = message.get("serial")
             await link.say(answer)
             if self._done:
                 self._over.set()
 
     async def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
         word, token = message.get("word"), str(message.get("token", ""))
-        self._source = str(message.get("from") or self._source)
         if self._progress.token and token != self._progress.token:
             raise Refused(
                 "Another move of the guest is under way here.",
@@ -224,8 +250,10 @@ class Arrival:
             )
         if self._given_up and word in (TERMS, BEGIN):
             raise Refused(f"Guest {self._paths.name} is not waited for any more.", self._given_up, _AGAIN)
+        if self._ordered and not self._given_up and not self._generation.alive.alive():
+            await self._dissolve("QEMU here ended.")
         if self._given_up:
-            return {"given_up": self._given_up}
+            return self._gone()
         if word == TERMS:
             return await self._check(message)
         answers: dict[Any, Callable[[], Awaitable[dict[str, Any]]]] = {
@@ -234,6 +262,7 @@ class Arrival:
             FINISH: self._finish,
             GIVE_UP: self._give_up,
             REJOIN: self._rejoin,
+            LOST: self._lose,
         }
         if word == BEGIN:
             return await self._begin(token, message)
@@ -242,6 +271,10 @@ class Arrival:
                 f"There is no move here to which {word!r} belongs.", "None was begun, or it has ended.", _AGAIN
             )
         return await answers[word]()
+
+    def _gone(self) -> dict[str, Any]:
+        """What tells the source whether it may go on with the guest: not when it may have run here."""
+        return {"lost" if self._ordered else "given_up": self._given_up}
 
     async def _check(self, message: dict[str, Any]) -> dict[str, Any]:
         terms = parse_terms(message.get("terms"))
@@ -265,6 +298,8 @@ class Arrival:
 
     async def _begin(self, token: str, message: dict[str, Any]) -> dict[str, Any]:
         if not self._progress.token:
+            if not _TOKEN.fullmatch(token):
+                raise Refused("A move needs a token.", f"{token!r} is none: 32 hexadecimal digits are.", _AGAIN)
             await self._check(message)
             terms = parse_terms(message.get("terms"))
             self._progress.postcopy = terms.method == POSTCOPY
@@ -274,11 +309,15 @@ class Arrival:
             await self._qmp.send("migrate-incoming", {"channels": inet(self._progress.address, 0), **stays})
             self._progress.migration_port = await listening_port(self._qmp)
             self._progress.token = token
+            self._source = str(message.get("from") or "")
             self._write()
         return {"port": self._progress.migration_port, "state": await state(self._qmp)}
 
     async def _alive(self) -> dict[str, Any]:
-        return {"status": (await self._qmp.migration()).get("status")}
+        status = ""
+        with suppress(HostmemError):  # its main loop may wait for a page
+            status = str((await self._qmp.migration()).get("status"))
+        return {"status": status}
 
     async def _continue(self) -> dict[str, Any]:
         """The order."""
@@ -287,15 +326,16 @@ class Arrival:
             while (status := (await self._qmp.migration()).get("status")) not in _HAS_GUEST:
                 if status == "failed" or time.monotonic() >= deadline:
                     await self._dissolve(f"The migration is {status} here.")
-                    return {"given_up": self._given_up}
+                    return self._gone()
                 await asyncio.sleep(0.001)
+            self._journal.write(ARRIVED, **asdict(self._progress))
             self._ordered = True
-            self._write()
+        if not self._runs:
             await self._go_on()
         return {"running": True}
 
     async def _go_on(self) -> None:
-        """Let the guest run, in which post-copy may still wait for pages."""
+        """Let the guest run, in which post-copy may still wait for pages. What failed in the middle can be done again."""
         if self._progress.was_running and await self._qmp.status() != "running":
             if self._taps is not None:
                 self._taps.draw_traffic()
@@ -304,6 +344,7 @@ class Arrival:
         make_current(self._paths, Generation(self._generation.paths, self._generation.process, {}))
         mark_running(self._paths, self._generation.number)
         unmark_leaving(self._paths)
+        self._runs = True
 
     async def _finish(self) -> dict[str, Any]:
         """The source has sent everything, and says good-bye."""
@@ -346,4 +387,12 @@ class Arrival:
             raise Refused("The guest runs here already.", "It was told to.", "Leave it here.")
         await self._dissolve("The source called it off.")
         self._done = True
-        return {"given_up": self._given_up}
+        return self._gone()
+
+    async def _lose(self) -> dict[str, Any]:
+        """The source's QEMU died with a part of the guest's memory: the guest would wait for it for ever."""
+        if not self._progress.postcopy or (await self._alive())["status"] == "completed":
+            raise Refused("The whole guest is here.", "Nothing of it is on the source any more.", "Leave it here.")
+        await self._dissolve("QEMU on the source is gone, with a part of the guest's memory.")
+        self._done = True
+        return self._gone()

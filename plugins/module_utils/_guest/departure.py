@@ -18,16 +18,16 @@ from typing import Any
 
 from .._host.journald import log_record
 from .errors import CommandRefused, HostmemError
-from .generations import Generation, forget_all, make_current
-from .handover import cancel
+from .generations import Generation, make_current
+from .handover import cancel, end
 from .journal import ORDERED, Journal
 from .move_channel import inet, take_down
 from .move_line import ALIVE, CONTINUE, FINISH, GIVE_UP, REJOIN, Line, in_doubt
 from .move_mark import unmark_leaving
+from .move_orphan import GuestLost, bury, forget_departed, settle_orphan
 from .paths import GuestPaths
-from .qmp import Qmp
+from .qmp import Qmp, is_migration_over
 from .recovery_checkpoint import dismiss
-from .running_mark import unmark_running
 
 # Seconds in which the destination answers the order, or is asked later.
 ORDER_TIMEOUT = 30.0
@@ -44,6 +44,7 @@ _FINISH_TIMEOUT = 15.0
 _REST_TIMEOUT = 10.0
 _POLL = 0.002
 _SLOW_POLL = 0.1
+_END = 1.0
 
 
 @dataclass
@@ -85,10 +86,6 @@ class Flow:
             return False
         self._second = now
         return True
-
-
-class GuestLost(HostmemError):
-    """Neither QEMU can go on with the guest."""
 
 
 class Departure:
@@ -135,27 +132,29 @@ class Departure:
             answer = await self.line.ask(CONTINUE, ORDER_TIMEOUT)
         except HostmemError as error:
             raise in_doubt(self.paths.name, self.line, error) from error
-        if answer.get("running"):
+        if answer.get("running") is True:
             return
-        why = str(answer.get("given_up"))
+        await self._bury_lost(answer)
+        why = answer.get("given_up")
+        if not isinstance(why, str):
+            raise in_doubt(self.paths.name, self.line, HostmemError("Its answer is none to the order.", str(answer)))
         if await self._in_postcopy():
-            await self._bury()
-            raise GuestLost(
-                f"Guest {self.paths.name} is lost.",
-                cause=f"Post-copy had begun, and at {self.line.address}: {why}",
-                cure="Start it anew.",
-            )
+            await self._bury_lost({"lost": f"Post-copy had begun. {why}"})
         await self.go_back()
         raise HostmemError(
             f"Guest {self.paths.name} was not moved: it goes on here.", f"{self.line.address}: {why}", _AGAIN
         )
 
-    async def _bury(self) -> None:
+    async def _bury_lost(self, answer: dict[str, Any]) -> None:
+        """End the QEMU here when the guest ran at the destination, or may have, and is no more.
+
+        :raises GuestLost: so it is.
+        """
+        why = answer.get("lost")
+        if not isinstance(why, str):
+            return
         await dismiss(self.generation, self.qmp)
-        forget_all(self.paths)
-        unmark_running(self.paths)
-        unmark_leaving(self.paths)
-        self.journal.clear()
+        raise bury(self.paths, self.line, why)
 
     async def _in_postcopy(self) -> bool:
         return str((await self.qmp.migration()).get("status")).startswith("postcopy")
@@ -163,15 +162,22 @@ class Departure:
     async def finish(self) -> None:
         """The guest runs there: once everything is there, the QEMU here is ended.
 
+        :raises GuestLost: a part of its memory was here, and is no more.
         :raises HostmemError: a part of its memory is still here.
         """
         await self._all_sent()
+        self.write(ORDERED, sent=True)
         with suppress(HostmemError):  # then it finishes alone
             await self.line.ask(FINISH, _FINISH_TIMEOUT)
+        await self.leave()
+
+    async def leave(self) -> None:
+        """End the QEMU here, which is not needed any more.
+
+        :raises HostmemError: it cannot be ended.
+        """
         await dismiss(self.generation, self.qmp)
-        forget_all(self.paths)
-        unmark_running(self.paths)
-        self.journal.clear()
+        forget_departed(self.paths)
         log_record(
             f"Guest {self.paths.name} moved to {self.line.address}",
             guest=self.paths.name,
@@ -180,21 +186,38 @@ class Departure:
         )
 
     async def _all_sent(self) -> None:
+        try:
+            await self._last_page()
+        except GuestLost:
+            raise
+        except HostmemError:
+            if not self.generation.alive.wait_gone(_END):
+                raise
+            await settle_orphan(self.paths, self.line)
+
+    async def _last_page(self) -> None:
         """Post-copy: until the last page is there. A channel that breaks is made anew."""
         flow = Flow()
         while (migration := await self.qmp.migration()).get("status") != "completed":
             status = str(migration.get("status"))
+            if status in ("failed", "cancelled"):  # it goes on with the guest by itself, which runs there
+                await end(self.generation.alive)
+                raise HostmemError("Post-copy failed at its end.", str(migration.get("error-desc", "")), _AGAIN)
             if status == "postcopy-paused":
                 await self._rejoin(str(migration.get("error-desc", "")))
                 flow = Flow()
-            elif flow.stands(migration):
+            elif flow.stands(migration) and migration.get("ram", {}).get("remaining"):
                 with suppress(CommandRefused):  # it pauses in this moment
                     await self.qmp.execute_at_once("migrate-pause")
             if flow.second():
                 self.write(ORDERED, seen=migration.get("ram", {}))
-                with suppress(HostmemError):
-                    await self.line.ask(ALIVE, 1.0)
-            await asyncio.sleep(_SLOW_POLL)
+                await self._bury_lost(await self._ask_alive())
+            await self.qmp.next_event(is_migration_over, time.monotonic() + _SLOW_POLL)
+
+    async def _ask_alive(self) -> dict[str, Any]:
+        with suppress(HostmemError):
+            return await self.line.ask(ALIVE, 1.0)
+        return {}
 
     async def _rejoin(self, why: str) -> None:
         """Lead both QEMUs together again, as often as it takes.
@@ -213,10 +236,13 @@ class Departure:
             self.write(ORDERED)
             try:
                 answer = await self.line.ask(REJOIN, _REJOIN_ANSWER)
-                channels = inet(self.line.address, int(answer["port"]))
+                await self._bury_lost(answer)
+                channels = inet(self.line.address, _port(answer))
                 await self.qmp.send("migrate", {"channels": channels, "resume": True})
                 if await self._joined():
                     return
+            except GuestLost:
+                raise
             except HostmemError as error:
                 why = str(error)
             if time.monotonic() >= deadline:
@@ -285,3 +311,11 @@ class Departure:
             return False
         await self.go_back()
         return True
+
+
+def _port(answer: dict[str, Any]) -> int:
+    """:raises HostmemError: the destination named none."""
+    port = answer.get("port")
+    if not isinstance(port, int):
+        raise HostmemError("The destination names no port.", str(answer), _AGAIN)
+    return port

@@ -24,6 +24,7 @@ from .generations import (
     forget_all,
     forget_generation,
     generation_numbers,
+    living_generations,
     make_current,
     make_generation,
     next_number,
@@ -33,6 +34,7 @@ from .inventory import inventory
 from .journal import COLD_STARTING, COLD_VERIFIED, Journal
 from .layout import layout
 from .locks import VerbLock, lock_for_cold_start
+from .move_progress import move_under_way
 from .nics import GuestTaps
 from .paths import GuestPaths, guest_paths
 from .qemu_binary import probe
@@ -166,10 +168,11 @@ async def stop(config: Config, name: str, timeout: float, wait: float = VERB_WAI
     """
     paths = guest_paths(config, name)
     async with VerbLock(paths, wait):
-        living = await settled(paths)
+        living = await _settled_for_stop(paths)
         if not living:
             if not went_down(paths):  # it ended by itself
                 unmark_running(paths)
+            Journal(paths).clear()
             return {"changed": False, "how": "stopped already"}
         hows = [await _end(paths, generation, timeout) for generation in living]
         forget_all(paths)
@@ -177,6 +180,17 @@ async def stop(config: Config, name: str, timeout: float, wait: float = VERB_WAI
         Journal(paths).clear()
     log_record(f"Guest {name} stopped ({hows[-1]})", guest=name, event="stop")
     return {"changed": True, "how": hows[-1]}
+
+
+async def _settled_for_stop(paths: GuestPaths) -> list[Generation]:
+    """Of a move that the other host would have to settle, and does not, nothing is left here either. Its mark stays."""
+    try:
+        return await settled(paths)
+    except HostmemError as error:
+        if not move_under_way(paths):
+            raise
+        log_record(f"Guest {paths.name} is stopped in the middle of a move: {error}", 4, guest=paths.name, event="stop")
+        return living_generations(paths)
 
 
 async def _end(paths: GuestPaths, generation: Generation, timeout: float) -> str:

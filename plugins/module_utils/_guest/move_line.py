@@ -12,13 +12,13 @@ from typing import Any
 
 from .errors import HostmemError
 from .move_credentials import Credentials
-from .peer_link import LinkLost, PeerLink, dial
+from .peer_link import LinkLost, PeerLink, PeerRefused, dial
 
 _POLL = 0.1
 
 # What the source asks, and the order that it gives once.
 TERMS, BEGIN, ALIVE, CONTINUE, FINISH, GIVE_UP = "terms", "begin", "alive", "continue", "finish", "give-up"
-REJOIN = "rejoin"
+REJOIN, LOST = "rejoin", "lost"
 
 
 class Line:
@@ -31,6 +31,7 @@ class Line:
         self.token = token
         self._link: PeerLink | None = None
         self._turn = asyncio.Lock()
+        self._asked = 0
 
     async def ask(self, word: str, within: float, **facts: Any) -> dict[str, Any]:
         """The answer to one question.
@@ -38,7 +39,8 @@ class Line:
         :raises LinkLost: there is none.
         :raises PeerRefused: it is an error.
         """
-        message = {"word": word, "token": self.token, **facts}
+        self._asked += 1
+        message = {"word": word, "token": self.token, "serial": self._asked, **facts}
         deadline = time.monotonic() + within
         async with self._turn:
             while True:
@@ -51,6 +53,11 @@ class Line:
                     if time.monotonic() >= deadline:
                         raise
                     await asyncio.sleep(_POLL)
+                except PeerRefused:
+                    raise
+                except BaseException:  # its answer may still come: nobody else shall take it for his
+                    self._drop()
+                    raise
 
     async def close(self) -> None:
         """Hang up."""
@@ -60,6 +67,11 @@ class Line:
     async def _hang_up(self) -> None:
         if self._link is not None:
             await self._link.close()
+            self._link = None
+
+    def _drop(self) -> None:
+        if self._link is not None:
+            self._link.drop()
             self._link = None
 
 

@@ -76,20 +76,26 @@ class PeerLink:
         return message if isinstance(message, dict) else {}
 
     async def ask(self, message: dict[str, Any], deadline: float) -> dict[str, Any]:
-        """The answer to one message.
+        """The answer to one message, which bears its ``serial``.
 
         :raises LinkLost: there is none.
         :raises PeerRefused: it is an error.
         """
         await self.say(message)
         answer = await self.hear(deadline)
+        if answer.get("serial") != message["serial"]:
+            raise LinkLost("The other host answered another question.", "One was not waited for.", _LOOK_THERE)
         error = answer.get("error")
         if isinstance(error, dict):
             raise PeerRefused(*(str(error.get(key, "")) for key in ("message", "cause", "cure", "qemu")))
         return answer
 
-    async def close(self) -> None:
+    def drop(self) -> None:
+        """End it without waiting for the end."""
         self._writer.close()
+
+    async def close(self) -> None:
+        self.drop()
         with suppress(OSError, asyncio.TimeoutError):
             await asyncio.wait_for(self._writer.wait_closed(), 1.0)
 

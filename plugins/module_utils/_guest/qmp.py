@@ -112,6 +112,10 @@ class Qmp:
         for message in self._seen:
             if found := wanted(dict(message)):
                 return found
+        return await self.next_event(wanted, deadline)
+
+    async def next_event(self, wanted: Callable[[dict[str, Any]], _Wanted], deadline: float) -> _Wanted | None:
+        """The same of events that nobody has waited for yet."""
         while True:
             remaining = deadline - time.monotonic()
             try:

@@ -6,23 +6,27 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
 from . import arrival, departure
 from .arrival import Arrival
 from .definition import parse_definition
-from .departure import Departure, GuestLost
+from .departure import Departure
 from .errors import HostmemError
 from .generations import Generation, forget_prepared
 from .handover import end
 from .journal import ARRIVED, ARRIVING, ORDERED, SENDING
 from .move_credentials import find_credentials
-from .move_line import Line
+from .move_line import GIVE_UP, Line
 from .move_mark import unmark_leaving
+from .move_orphan import GuestLost, forget_departed, settle_orphan
 from .paths import GuestPaths
 from .qemu_binary import QemuBinary
 from .qmp import connect
+
+_GOOD_BYE = 5.0
 
 
 def concerns_move(entry: dict[str, Any]) -> bool:
@@ -73,19 +77,39 @@ def _binary(kept: dict[str, str]) -> QemuBinary:
 
 
 async def _recover_source(paths: GuestPaths, entry: dict[str, Any], generation: Generation | None) -> str:
-    if generation is None:
-        if entry["step"] == ORDERED:
-            return f"QEMU was gone here; the guest was told to go on at {entry['to']}"
-        unmark_leaving(paths)
-        return "QEMU was gone before the guest had moved: the guest is lost"
     names = {field.name for field in fields(departure.Progress)}
     progress = departure.Progress(**{key: value for key, value in entry.items() if key in names})
     line = Line(progress.to, progress.port, find_credentials(progress.tls), progress.token)
-    qmp = await connect(generation.paths.qmp)
     try:
-        return await _settle_source(Departure(paths, generation, qmp, line, progress), entry["step"])
+        return await _settle_line(paths, entry, generation, line, progress)
+    except GuestLost as lost:
+        return f"the guest is lost: {lost.cause}"
     finally:
         await line.close()
+
+
+async def _settle_line(
+    paths: GuestPaths, entry: dict[str, Any], generation: Generation | None, line: Line, progress: departure.Progress
+) -> str:
+    sent = bool(entry.get("sent"))
+    if generation is None and entry["step"] == SENDING:
+        with suppress(HostmemError):
+            await line.ask(GIVE_UP, _GOOD_BYE)
+        unmark_leaving(paths)
+        return "QEMU was gone before the guest had moved: the guest is lost"
+    if generation is None:
+        if not sent:
+            await settle_orphan(paths, line)
+        forget_departed(paths)
+        return f"QEMU was gone here: the guest goes on at {line.address}"
+    qmp = await connect(generation.paths.qmp)
+    try:
+        move = Departure(paths, generation, qmp, line, progress)
+        if not sent:
+            return await _settle_source(move, entry["step"])
+        await move.leave()
+        return f"finished the move: the guest goes on at {line.address}"
+    finally:
         await qmp.close()
 
 
@@ -96,8 +120,8 @@ async def _settle_source(move: Departure, step: str) -> str:
         await move.rest()
     try:
         await move.order()
-    except GuestLost as lost:
-        return f"the guest is lost: {lost.cause}"
+    except GuestLost:
+        raise
     except HostmemError:
         if move.journal.read() is not None:
             raise

@@ -38,6 +38,7 @@ _TERMS_TIMEOUT = 20.0
 _BEGIN_TIMEOUT = 30.0
 _ALIVE_TIMEOUT = 10.0
 _LOOK = 0.1
+_WORD = 1.0
 _AGAIN = "See what hostmem receive says on the destination, then move the guest again."
 _FIRST_VERSION = (8, 2, 0)  # channels of migrate (MigrationChannel, qapi/migration.json)
 _OVER = ("failed", "cancelled", "completed")
@@ -183,13 +184,14 @@ class _Move:
         self._departure.write(SENDING)
         mark_leaving(self._departure.paths, self._progress.to, self._progress.token)
         await self._begin()
-        touch = asyncio.ensure_future(self._keep_in_touch())
+        sent = asyncio.Event()
+        touch = asyncio.ensure_future(self._keep_in_touch(sent))
         try:
             await self._send(began + self._timeout)
         finally:
-            touch.cancel()
-            with suppress(asyncio.CancelledError):
-                await touch
+            # Not cancelled: an answer would be left on the line, and wait_for() can swallow it (Python before 3.12).
+            sent.set()
+            await touch
         await self._departure.rest()
         await self._departure.order()
         pause = self._pause()
@@ -202,7 +204,7 @@ class _Move:
         await set_up(self._qmp, self._postcopy, self._credentials, "client", self._tls_hostname)
         await set_pace(self._qmp, self._progress.max_pause)
         ours = await state(self._qmp)
-        if ours != answer["state"]:
+        if ours != answer["state"] or ours["tls"] != bool(self._credentials):
             raise Refused(
                 f"The two QEMUs are not set up alike: {ours} here, {answer['state']} at {self._line.address}.",
                 cause="The guest's memory would be damaged, or sent in clear.",
@@ -251,15 +253,18 @@ class _Move:
             migration = await self._qmp.migration()
             raise HostmemError(f"The migration has {said}.", str(migration.get("error-desc", "")), _AGAIN)
 
-    async def _keep_in_touch(self) -> None:
-        """Each second a word to the destination, and the journal's step anew."""
+    async def _keep_in_touch(self, sent: asyncio.Event) -> None:
+        """Each second a word to the destination, and the journal's step anew; until all is sent."""
         while self._lost is None:
-            await asyncio.sleep(1.0)
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(sent.wait(), _WORD)
+            if sent.is_set():
+                return
             try:
                 await self._ask_alive(_ALIVE_TIMEOUT)
+                self._departure.write(SENDING, seen=(await self._qmp.migration()).get("ram", {}))
             except HostmemError as error:
                 self._lost = error
-            self._departure.write(SENDING, seen=(await self._qmp.migration()).get("ram", {}))
 
     async def _ask_alive(self, within: float) -> None:
         """:raises HostmemError: the destination is gone, or gave the guest up."""
