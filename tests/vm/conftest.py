@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +16,7 @@ from support.vm_host import VmHost
 from support.vm_runtime import VmRuntime
 
 VM = Path(__file__).resolve().parents[1] / "support" / "vm"
-# Each process of tests has a virtual machine of its own.
-NAME = f"guest{8 + int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:])}"
+NAME = "guest8"
 
 
 @pytest.fixture(scope="module", name="vm")
