@@ -157,24 +157,34 @@ def make_current(paths: GuestPaths, generation: Generation) -> None:
     os.rename(current, paths.current)
 
 
-def lend_pid_file(paths: GuestPaths, process: Process) -> None:
-    """Let the PID file name another QEMU until ``make_current``. systemd takes that for the unit's main process when the one it knows
-    ends; with a file that names the ended one the unit has failed, and a reload that is under way ends with SIGTERM to all that is left
-    of it (service_sigchld_event(), service_enter_running() in src/core/service.c, systemd 252 to 257).
+def prepare_to_lend(paths: GuestPaths, process: Process) -> None:
+    """Make what ``lend_pid_file`` will only have to rename.
 
     :raises OSError: it cannot be written; nothing has changed.
     """
-    write_text(paths.pid_file, f"{process.pid}\n", 0o644)
+    write_text(_lent(paths), f"{process.pid}\n", 0o644)
+
+
+def lend_pid_file(paths: GuestPaths) -> None:
+    """Let the PID file name another QEMU until ``make_current``. systemd takes that for the unit's main process when the one it knows
+    ends; with a file that names the ended one the unit has failed, and a reload that is under way ends with SIGTERM to all that is left
+    of it (service_sigchld_event(), service_enter_running() in src/core/service.c, systemd 252 to 257).
+    """
+    os.rename(_lent(paths), paths.pid_file)
 
 
 def forget_prepared(paths: GuestPaths) -> None:
     """Remove what was prepared for a generation that did not become current."""
-    for path in _prepared(paths):
+    for path in (*_prepared(paths), _lent(paths)):
         remove_file(path)
 
 
 def _prepared(paths: GuestPaths) -> tuple[str, str]:
     return f"{paths.pid_file}.next", f"{paths.current}.next"
+
+
+def _lent(paths: GuestPaths) -> str:
+    return f"{paths.pid_file}.lent"
 
 
 def _pid_text(generation: Generation) -> str:

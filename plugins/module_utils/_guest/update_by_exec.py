@@ -20,7 +20,7 @@ from .._host.processes import Process
 from .comparison import Comparison
 from .errors import CommandRefused, HostmemError
 from .exec_outcome import MODE, Cast, outcome
-from .generations import Generation, lend_pid_file, make_generation, prepare_current
+from .generations import Generation, lend_pid_file, make_generation, prepare_current, prepare_to_lend
 from .handover import cancel, end, roll_back, set_capabilities, set_mode
 from .inherited_taps import inherited_taps
 from .journal import INCOMING
@@ -59,6 +59,7 @@ class Exec(Transfer):
             remove_file(self._heir_paths.output)
             os.link(self.old.paths.output, self._heir_paths.output)
         prepare_current(self.paths, Generation(self._heir_paths, self.old.alive, {}))
+        prepare_to_lend(self.paths, self.qemu.process)
         await cancel(self.old_qmp)
         await set_capabilities(self.new, ("events",))
         await set_mode(self.old_qmp, MODE, ("events",))
@@ -69,9 +70,7 @@ class Exec(Transfer):
         if self.was_running:
             await self.old_qmp.execute("stop")
         pause_end = await self.paused()
-        lend_pid_file(
-            self.paths, self.qemu.process
-        )  # not before: a guest that runs can end its QEMU, and then the unit ends
+        lend_pid_file(self.paths)  # not before: a guest that runs can end its QEMU, and the unit with it
         await self._replace()
         won = await outcome(self._cast(), pause_end, self.old_qmp)
         self._winner, self._undecided = won.number, False
