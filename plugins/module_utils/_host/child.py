@@ -13,6 +13,8 @@ import os
 import signal
 from collections.abc import Callable
 
+from .forked import text_from_child
+
 # include/uapi/linux/prctl.h
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -23,16 +25,7 @@ def number_from_child(work: Callable[[], int | None]) -> int | None:
 
     :raises OSError: ``work`` raised it, or anything else; EIO when the child was killed, as by memory that cannot be read.
     """
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        _tell(work, writer)
-    os.close(writer)
-    try:
-        with os.fdopen(reader, "rb") as pipe:
-            told = pipe.read()
-    finally:
-        _child, status = os.waitpid(child, 0)
+    told, status = text_from_child(lambda: _told(work))
     if os.WIFSIGNALED(status):
         name = signal.Signals(os.WTERMSIG(status)).name
         raise OSError(errno.EIO, f"reading it was ended by the signal {name}")
@@ -42,20 +35,17 @@ def number_from_child(work: Callable[[], int | None]) -> int | None:
     return int(result) if result is not None else None
 
 
-def _tell(work: Callable[[], int | None], writer: int) -> None:
-    """In the child: never returns."""
+def _told(work: Callable[[], int | None]) -> str:
+    """In the child."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    # A core dump would have all of the mapped memory.
+    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    signal.signal(signal.SIGBUS, signal.SIG_DFL)
     try:
-        libc = ctypes.CDLL(None)
-        libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-        # A core dump would have all of the mapped memory.
-        libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-        signal.signal(signal.SIGBUS, signal.SIG_DFL)
-        try:
-            told = [work(), 0, ""]
-        except OSError as error:
-            told = [None, error.errno or errno.EIO, error.strerror or str(error)]
-        except Exception as error:
-            told = [None, errno.EIO, repr(error)]
-        os.write(writer, json.dumps(told).encode())
-    finally:
-        os._exit(0)
+        told = [work(), 0, ""]
+    except OSError as error:
+        told = [None, error.errno or errno.EIO, error.strerror or str(error)]
+    except Exception as error:
+        told = [None, errno.EIO, repr(error)]
+    return json.dumps(told)

@@ -10,11 +10,11 @@ import grp
 import json
 import os
 import pwd
-import select
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
+
+from .forked import text_from_child
 
 
 @dataclass(frozen=True)
@@ -54,43 +54,22 @@ def group_name(gid: int) -> str:
 def run_as(user: User, function: Callable[[], Any], meanwhile: Callable[[], None] = lambda: None) -> Any:
     """Call the function in a child process that has become the user for good; its result comes back as JSON.
 
+    Called as that user already, no child is made.
+
     :param meanwhile: called about each second until then, by this process.
-
-    The child's exit ends nothing else: processes it started go on. Called as that user already, no child is made.
-
     :raises RuntimeError: the child ended without a result.
     """
     if os.geteuid() != 0 or user.uid == 0:
         return function()
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        _child(user, function, reading, writing)
-    os.close(writing)
-    with os.fdopen(reading, encoding="utf-8") as pipe:
-        while not select.select([pipe], [], [], 1.0)[0]:
-            meanwhile()
-        text = pipe.read()
-    _pid, status = os.waitpid(child, 0)
+
+    def work() -> str:
+        _become(user)
+        return json.dumps(function())
+
+    text, status = text_from_child(work, meanwhile)
     if not text:
         raise RuntimeError(f"the part run as user {user.name} ended without a result (wait status {status})")
     return json.loads(text)
-
-
-def _child(user: User, function: Callable[[], Any], reading: int, writing: int) -> NoReturn:
-    """Never returns into the parent's code, whatever happens."""
-    status = 1
-    try:
-        os.close(reading)
-        _become(user)
-        result = json.dumps(function())
-        with os.fdopen(writing, "w", encoding="utf-8") as pipe:
-            pipe.write(result)
-        status = 0
-    except BaseException:  # the parent sees the missing result; stderr shows why
-        traceback.print_exc()
-    finally:
-        os._exit(status)
 
 
 def _become(user: User) -> None:
