@@ -15,6 +15,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.durable import rename_durably, sync_file, write_new
+from ansible_collections.hostmem.qemu.plugins.module_utils._host.files import remove_file
+
 try:
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
@@ -242,12 +245,8 @@ def _alone(directory: str) -> Iterator[None]:
 def _write(path: str, content: bytes, mode: int) -> None:
     """At once and for good: a reader sees all of it or nothing."""
     new = f"{path}.new"
-    if os.path.lexists(new):
-        os.unlink(new)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(new, path)
+    remove_file(new)
+    write_new(new, content)
+    os.chmod(new, mode)
+    sync_file(new)
+    rename_durably(new, path)

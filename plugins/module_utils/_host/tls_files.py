@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 
+from .durable import sync_file
 from .errors import HostmemError, Refused
 from .files import make_directory, remove_file, set_owner_and_mode
 from .programs import run
@@ -127,18 +128,11 @@ def put_in_place(directory: str, group: str, certificate: str, authority: str) -
         ) from error
     set_permissions(new, group)
     for name in FILES:
-        _replace(os.path.join(new, name), os.path.join(directory, name))
+        path = os.path.join(new, name)
+        sync_file(path)
+        os.rename(path, os.path.join(directory, name))
     os.rmdir(new)
     set_permissions(directory, group)
-
-
-def _replace(new: str, path: str) -> None:
-    descriptor = os.open(new, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.rename(new, path)
 
 
 def remove(directory: str) -> None:

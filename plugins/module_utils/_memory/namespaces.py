@@ -358,11 +358,14 @@ def plan_absent(wish: Wish, foreseen: Foreseen = NOTHING) -> Plan:
 
     :raises HostmemError: it is in use, or holds data nobody gave up; nothing was changed.
     """
-    region, target = _find_in_region(wish, regions_seen(foreseen))
-    if target is None:
-        return Plan("none", wish, None, None)
+    found = regions_seen(foreseen)
+    target = find(wish, found)
+    return Plan("none", wish, None, None) if target is None else _destruction(wish, found, target, foreseen)
+
+
+def _destruction(wish: Wish, found: Sequence[Region], target: Namespace, foreseen: Foreseen) -> Plan:
     check_free_to_destroy(target, wish.destroy, "It would be destroyed.", foreseen.unmounted)
-    return Plan("destroy", wish, region, target)
+    return Plan("destroy", wish, _region_of(target, found), target)
 
 
 def plan_absent_without_data(wish: Wish, foreseen: Foreseen = NOTHING, config: str = DEFAULT_PATH) -> Plan:
@@ -383,12 +386,12 @@ def plan_absent_without_data(wish: Wish, foreseen: Foreseen = NOTHING, config: s
     if unclear:
         return Plan("none", wish, None, None, kept=unclear)
     if is_named(chosen[0], wish.destroy):
-        return plan_absent(wish, foreseen)
-    region = next(item for item in found if item.dev == chosen[0].region)
+        return _destruction(wish, found, chosen[0], foreseen)
     guests = why_counted_on(chosen[0], config)
     forgotten = tuple(sorted(set(guests) & set(foreseen.undefined)))
     lasting = [reason for guest, reason in guests.items() if guest not in forgotten]
     kept = f"{chosen[0].dev} stays: {'; '.join(lasting)}." if lasting else why_kept(chosen[0], foreseen.unmounted)
+    region = _region_of(chosen[0], found)
     return Plan("none" if kept else "destroy", wish, region, chosen[0], kept=kept, forgotten=forgotten)
 
 
@@ -401,9 +404,8 @@ def _why_unclear(wish: Wish, chosen: Sequence[Namespace]) -> str:
     return f"{chosen[0].dev} stays: neither name nor region says that it is the one that is meant."
 
 
-def _find_in_region(wish: Wish, found: Sequence[Region]) -> tuple[Region | None, Namespace | None]:
-    target = find(wish, found)
-    return next((item for item in found if target and item.dev == target.region), None), target
+def _region_of(namespace: Namespace, found: Sequence[Region]) -> Region:
+    return next(item for item in found if item.dev == namespace.region)
 
 
 def regions_after(plan: Plan, found: Sequence[Region]) -> tuple[Region, ...]:
