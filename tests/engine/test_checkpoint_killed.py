@@ -16,7 +16,7 @@ import pytest
 
 from support.checkpoints import checkpoint, save, went_on
 from support.cut_points import KILL, RESTORE_POINTS, fault, names
-from support.engine import EngineHost, process_state, wait_until
+from support.engine import EngineHost, wait_until
 from support.materials import small_tmpfs
 from support.sound import assert_sound, refuses
 
@@ -188,7 +188,7 @@ def test_save_hangs(host: EngineHost) -> None:
         fault(host, "_guest/save.py", "sha256_of", "after", "os.kill(os.getpid(), 19)"),
     ):
         verb = host.begin("save", NAME)
-        wait_until(lambda: any(process_state(pid) == "T" for pid in host.runtimes()), "nothing hangs", 30)
+        wait_until(host.stopped_runtimes, "nothing hangs", 30)
         verb.communicate()
         host.wait_quiet()
     assert_sound(host, NAME, page)

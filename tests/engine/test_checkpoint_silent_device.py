@@ -16,17 +16,12 @@ from pathlib import Path
 import pytest
 
 from support.checkpoints import checkpoint, save, went_on
-from support.engine import EngineHost, process_state, wait_until
+from support.engine import EngineHost, wait_until
 from support.sound import refuses
 from support.stuck_device import StuckDevice, stuck_device
 
 NAME = "beat"
 MIB = 1 << 20
-
-
-def stopped(host: EngineHost) -> list[int]:
-    """Processes of the runtime that have stopped themselves."""
-    return [pid for pid in host.runtimes() if process_state(pid) == "T"]
 
 
 def state_on(host: EngineHost, device: StuckDevice) -> None:
@@ -52,13 +47,13 @@ def test_the_guest_goes_on(host: EngineHost, where: str) -> None:
         host.at_command("migrate", "os.kill(os.getpid(), 19)"),
     ):
         verb, output = host.begin("save", NAME), ""
-        wait_until(lambda: stopped(host), "the save has not come as far")
+        wait_until(host.stopped_runtimes, "the save has not come as far")
         with device.silent():
             if where == "memory":
                 device.dirty(file, 8 * MIB)
             else:
                 os.utime(Path(host.settings["state"]) / NAME / "checkpoint.new" / "state")
-            (runtime,) = stopped(host)
+            (runtime,) = host.stopped_runtimes()
             before = page.counter
             os.kill(runtime, signal.SIGCONT)
             wait_until(lambda: page.counter > before, "the guest stands still", 30)

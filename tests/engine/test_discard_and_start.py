@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Iterator
 
 from support.checkpoints import save
-from support.engine import EngineHost, process_state, wait_until
+from support.engine import EngineHost, wait_until
 from support.sound import assert_alive, refuses
 from support.unit_lines import answer, begin_line, run_line
 
@@ -26,21 +26,16 @@ def saved_guest(host: EngineHost) -> None:
     save(host, NAME)
 
 
-def stopped(host: EngineHost) -> list[int]:
-    """Processes of the runtime that have stopped themselves."""
-    return [pid for pid in host.runtimes() if process_state(pid) == "T"]
-
-
 @contextlib.contextmanager
 def in_the_middle_of_a_discard(host: EngineHost, line: str, complaint: str) -> Iterator[subprocess.Popen[str]]:
     """A line of the unit that begins while a discard is about to drop what it drops, and must wait; within, the discard is over."""
     with host.at_function("_guest/verbs.py", "release_guest", STOP, "before"):
         discard = host.begin("discard", NAME)
-        wait_until(lambda: stopped(host), "the discard has not come as far")
+        wait_until(host.stopped_runtimes, "the discard has not come as far")
         begun = begin_line(host, line, NAME)
         wait_until(lambda: begun.poll() is not None or waits(begun.pid), "the line neither waits nor ends")
         assert begun.poll() is None, complaint
-        os.kill(stopped(host)[0], signal.SIGCONT)
+        os.kill(host.stopped_runtimes()[0], signal.SIGCONT)
         discard.communicate()
         yield begun
 

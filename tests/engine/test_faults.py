@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from support.engine import EngineHost, process_state, wait_until
+from support.engine import EngineHost, wait_until
 from support.materials import small_tmpfs
 from support.sound import assert_lost, assert_sound, refuses, undisturbed
 
@@ -350,8 +350,8 @@ def test_stop_during_an_update(host: EngineHost) -> None:
     host.install("11.1")
     with host.at_step("incoming", "os.kill(os.getpid(), 19)"):
         update = host.begin("update", "g")
-        wait_until(lambda: any(process_state(pid) == "T" for pid in host.runtimes()), "nothing hangs")
-        worker = next(pid for pid in host.runtimes() if process_state(pid) == "T")
+        wait_until(host.stopped_runtimes, "nothing hangs")
+        worker = host.stopped_runtimes()[0]
         stop = host.begin("stop", "g")
         os.kill(worker, signal.SIGCONT)
         update.communicate()

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from support.checkpoints import checkpoint, went_on
-from support.engine import EngineHost, process_state, wait_until
+from support.engine import EngineHost, wait_until
 from support.journal_records import journal_records
 from support.sound import refuses
 from support.stuck_device import stuck_device
@@ -39,11 +39,6 @@ def lasting(host: EngineHost, **changes: Any) -> Any:
 def last_shutdown(host: EngineHost) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((Path(host.settings["state"]) / NAME / "last-shutdown.json").read_text())
     return found
-
-
-def stopped(host: EngineHost) -> list[int]:
-    """Processes of the runtime that have stopped themselves."""
-    return [pid for pid in host.runtimes() if process_state(pid) == "T"]
 
 
 class Listener:
@@ -108,10 +103,10 @@ def test_a_device_that_falls_silent_in_the_pause(host: EngineHost) -> None:
     lasting(host, nvdimms=[{"id": "nv0", "path": str(file), "size": "16M", "label_size": 0}]).close()
     with host.at_command("migrate", STOP):
         line = begin_line(host, "stop", NAME, "--save-timeout", "2")
-        wait_until(lambda: stopped(host), "the save has not come as far")
+        wait_until(host.stopped_runtimes, "the save has not come as far")
         with device.silent():
             device.dirty(file, 8 * MIB)
-            os.kill(stopped(host)[0], signal.SIGCONT)
+            os.kill(host.stopped_runtimes()[0], signal.SIGCONT)
             assert answer(line)["how"] == "powered down"
             refuses(last_shutdown(host)["error"], "not on its device within 2 s", "dmesg")
             assert host.qemu_pids(NAME) == []
@@ -141,7 +136,7 @@ def test_a_long_save_is_waited_for(host: EngineHost, kind: str) -> None:
     page.close()
     with impatient(host), host.at_function("_guest/save.py", "sha256_of", STOP, "before"):
         save = host.begin("save", "--full", NAME)
-        wait_until(lambda: stopped(host), "the save has not come as far")
+        wait_until(host.stopped_runtimes, "the save has not come as far")
         if kind == "asked":
             request(host, "stop", NAME, timeout=0)
         heard = Listener(host)
@@ -149,7 +144,7 @@ def test_a_long_save_is_waited_for(host: EngineHost, kind: str) -> None:
         time.sleep(5)
         assert line.poll() is None
         assert heard.extensions()
-        os.kill(stopped(host)[0], signal.SIGCONT)
+        os.kill(host.stopped_runtimes()[0], signal.SIGCONT)
         assert answer(line)["how"] == ("saved" if last else "stopped already")
         save.communicate()
     host.one("restore", NAME)
@@ -165,10 +160,10 @@ def test_a_verb_that_does_not_get_on_is_not_waited_for(host: EngineHost) -> None
         host.at_function("_guest/save.py", "sha256_of", STOP, "before"),
     ):
         save = host.begin("save", NAME)
-        wait_until(lambda: stopped(host), "the save has not come as far")
+        wait_until(host.stopped_runtimes, "the save has not come as far")
         line = run_line(host, "stop", NAME, "--save-timeout", "1")
         refuses(line["error"], "Another verb works")
-        os.kill(stopped(host)[0], signal.SIGCONT)
+        os.kill(host.stopped_runtimes()[0], signal.SIGCONT)
         save.communicate()
     host.one("restore", NAME)
     went_on(host, NAME, page.counter)

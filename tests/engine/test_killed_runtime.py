@@ -19,7 +19,7 @@ from ansible_collections.hostmem.qemu.plugins.module_utils._guest.journal import
     UPDATE_STEPS,
 )
 from ansible_collections.hostmem.qemu.plugins.module_utils._host.processes import processes_with_open
-from support.engine import EngineHost, process_state, wait_until
+from support.engine import EngineHost, wait_until
 from support.sound import assert_never_two, assert_sound
 
 KILL = "os.kill(os.getpid(), 9)"
@@ -31,8 +31,8 @@ FORWARD = {("handover", "after"), ("continued", "before"), ("continued", "after"
 
 def hung(host: EngineHost) -> int:
     """The runtime's process that stopped itself."""
-    wait_until(lambda: any(process_state(pid) == "T" for pid in host.runtimes()), "nothing hangs")
-    return next(pid for pid in host.runtimes() if process_state(pid) == "T")
+    wait_until(host.stopped_runtimes, "nothing hangs")
+    return host.stopped_runtimes()[0]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -197,6 +197,10 @@ class EngineHost(Host):
                         found.append(int(entry.name))
         return found
 
+    def stopped_runtimes(self) -> list[int]:
+        """Those that have stopped themselves (SIGSTOP)."""
+        return [pid for pid in self.runtimes() if process_state(pid) == "T"]
+
     def wait_quiet(self) -> None:
         """Wait until no verb and no watchdog is at work any more, without doing anything."""
         wait_until(lambda: not self.runtimes(), "a verb or a watchdog never ended", 120)
