@@ -171,9 +171,8 @@ def test_starts_and_stops_at_once(host: EngineHost) -> None:
     """Whatever comes last, the guest runs whole or not at all."""
     host.define(host.heartbeat("g"))
     verbs = [host.begin(*words) for words in (("start", "g"), ("stop", "--timeout", "0", "g")) * 4]
-    for verb in verbs:
-        verb.communicate()
-    assert [verb.returncode for verb in verbs] == [0] * 8
+    answers = [verb.communicate()[0] for verb in verbs]
+    assert [verb.returncode for verb in verbs] == [0] * 8, answers
     if host.qemu_pids("g"):
         page = host.page("g")
         wait_until(lambda: page.ready, "the guest did not start")

@@ -80,4 +80,4 @@ class LinuxGuest(LinuxConsole):
             self.wait_for_more("D")
         finally:
             result = client.stop()
-        assert_unbroken(result)
+        assert_unbroken(result, self.host.console(NAME))

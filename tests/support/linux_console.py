@@ -50,8 +50,11 @@ class LinuxConsole:
         return [json.loads(line.removeprefix("PMEM "))[0] for line in self.lines("PMEM")]
 
 
-def assert_unbroken(result: dict[str, Any]) -> None:
-    """A stream whose every message was echoed, unharmed, in one connection."""
-    assert result["alive"], f"the TCP connection did not survive: {result}"
+def assert_unbroken(result: dict[str, Any], console: str = "") -> None:
+    """A stream whose every message was echoed, unharmed, in one connection.
+
+    :param console: what the guest said, for the failure's message.
+    """
+    assert result["alive"], f"the TCP connection did not survive: {result}; the guest's last words: {console[-600:]}"
     assert result["errors"] == 0, result
     assert result["messages"] == result["sent"] > 0, result
