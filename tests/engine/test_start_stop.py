@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import signal
@@ -179,6 +180,68 @@ def test_starts_and_stops_at_once(host: EngineHost) -> None:
         assert_alive(page)
     else:
         assert not (host.memory / "g").exists()
+
+
+AWAIT = """
+import time
+
+
+def _await(path):
+    while not os.path.exists(path):
+        time.sleep(0.01)
+"""
+
+
+def test_stop_that_found_nothing_and_a_start(host: EngineHost) -> None:
+    """What the start makes while the stop is under way is not the stop's to remove."""
+    host.define(host.heartbeat("g"))
+    looked, stopped = host.root / "looked", host.root / "stopped"
+    act = f"open({str(looked)!r}, 'w').close(); _await({str(host.ram_file('g'))!r})"
+    start = "    started = guarded("
+    with (
+        host.patched("_guest/verbs.py", start, f"    _await({str(stopped)!r})\n{start}"),
+        host.at_function("_guest/verbs.py", "_stop", act, "before"),
+        host.appended("_guest/verbs.py", AWAIT),
+    ):
+        stopping = host.begin("stop", "g")
+        wait_until(looked.exists, "the stop did not begin")
+        starting = host.begin("start", "g")
+        said = stopping.communicate()[0]
+        stopped.touch()
+        said += starting.communicate()[0]
+    assert (stopping.returncode, starting.returncode) == (0, 0), said
+    page = host.page("g")
+    wait_until(lambda: page.ready, "the guest did not start")
+    assert_alive(page)
+
+
+def test_undefine_and_a_start(host: EngineHost) -> None:
+    """A guest that has not run since the host booted has no directory to lock until one of them makes it."""
+    host.define(host.heartbeat("g"))
+    begun, go = host.root / "begun", host.root / "go"
+    act = f"open({str(begun)!r}, 'w').close(); _await({str(go)!r})"
+    with (
+        host.at_function("_guest/verbs.py", "undefine", act, "before"),
+        host.appended("_guest/verbs.py", AWAIT),
+    ):
+        undefining = host.begin("undefine", "g")
+        wait_until(begun.exists, "undefine did not begin")
+        starting = host.begin("start", "g")
+        wait_until(lambda: starting.poll() is not None or waits_for_a_lock(starting.pid), "the start does not wait")
+        go.touch()
+        undefining.communicate()
+        answer = json.loads(starting.communicate()[0])
+    assert (undefining.returncode, starting.returncode) == (0, 1)
+    refuses(answer["results"][0]["error"], "There is no guest g")
+    assert not host.qemu_pids("g")
+    assert not (host.memory / "g").exists()
+
+
+def waits_for_a_lock(pid: int) -> bool:
+    """proc(5): what waits for a lock is listed under it, with an arrow."""
+    return any(
+        "->" in line.split()[1:2] and str(pid) in line.split() for line in Path("/proc/locks").read_text().splitlines()
+    )
 
 
 def test_memory_directory_that_may_not_be_read(host: EngineHost) -> None:

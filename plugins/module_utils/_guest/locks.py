@@ -79,20 +79,23 @@ class VerbLock:
 
 
 @contextlib.contextmanager
-def resource_locks(run_directories: Iterable[str]) -> Iterator[None]:
+def resource_locks(run_directories: Iterable[str]) -> Iterator[list[str]]:
     """Exclusive right to make or remove what guests need, for the root part of a start or stop and all it waits for.
 
-    Without it, a second start would find files that the first one's QEMU just maps. Waits for as long as another start or
-    stop takes; guests that have no run directory have nothing to protect. Held on the directories themselves. With systemd what
-    prepares a start and what starts are two programs that take it one after the other: the second looks whether all is still there.
+    Gives the directories that are locked, which are those that exist: whoever makes one meanwhile starts that guest, and what he
+    makes for it is not to be removed. Without the lock, a second start would find files that the first one's QEMU just maps.
+    Waits for as long as another start or stop takes. Held on the directories themselves. With systemd what prepares a start and
+    what starts are two programs that take it one after the other: the second looks whether all is still there.
     """
+    locked = []
     with contextlib.ExitStack() as held:
         for path in sorted(set(run_directories)):
             with contextlib.suppress(FileNotFoundError):
                 descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
                 held.callback(os.close, descriptor)
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+                locked.append(path)
+        yield locked
 
 
 def lock_for_cold_start(paths: GuestPaths) -> int:

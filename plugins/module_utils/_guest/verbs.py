@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -168,6 +167,7 @@ def undefine_guest(config: Config, name: str, check: bool, assume_stopped: bool 
     carried = bool(qemu_processes(paths)) and not (assume_stopped and check)
     if check:
         return undefine(config, name, carried, check)
+    make_directories(config, paths)  # what is locked, and what keeps a start that begins now waiting
     with resource_locks([paths.run]):
         result = undefine(config, name, bool(qemu_processes(paths)), check)
         release(config, definition)
@@ -237,13 +237,13 @@ def stop_guests(config: Config, names: Sequence[str], timeout: float, check: boo
     """Stop those that run."""
     if check:
         return each(names, lambda name: would(config, name, bool(qemu_processes(guest_paths(config, name)))))
-    with resource_locks(guest_paths(config, name).run for name in names):
-        return _stop(config, names, timeout)
+    with resource_locks(guest_paths(config, name).run for name in names) as locked:
+        return _stop(config, names, timeout, locked)
 
 
-def _stop(config: Config, names: Sequence[str], timeout: float) -> list[Result]:
+def _stop(config: Config, names: Sequence[str], timeout: float, locked: Sequence[str]) -> list[Result]:
     known = each(names, lambda name: {"changed": bool(load_guest(guest_paths(config, name)))})
-    present = [item["guest"] for item in known if item["ok"] and os.path.isdir(guest_paths(config, item["guest"]).run)]
+    present = [item["guest"] for item in known if item["ok"] and guest_paths(config, item["guest"]).run in locked]
     absent = [
         {**item, "changed": False, "how": "stopped already"}
         for item in known
