@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from .._host.durable import remove_durably, rename_durably, sync_directory, sync_file, write_new
-from .._host.files import read_plain, write_json
+from .._host.files import read_plain, remove_file, write_json
 from .definition import Definition
 from .errors import HostmemError, Refused
 from .layout import layout, parse_file_name
@@ -31,6 +31,7 @@ from .paths import GuestPaths
 
 STATE = "state"
 _MANIFEST = "manifest"
+_DRAFT = "draft"
 _MARK = "hostmem_checkpoint."
 # What a manifest that is not what was written can lead to.
 _UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, HostmemError)
@@ -65,6 +66,24 @@ def begin(paths: GuestPaths) -> str:
     return paths.unfinished_checkpoint
 
 
+def keep_draft(paths: GuestPaths, draft: Manifest) -> None:
+    """What is known of a checkpoint before QEMU writes its state, for whoever has to finish it."""
+    write_new(f"{paths.unfinished_checkpoint}/{_DRAFT}", draft.to_bytes())
+
+
+def load_draft(paths: GuestPaths) -> Manifest:
+    """:raises HostmemError: it cannot be read."""
+    path = f"{paths.unfinished_checkpoint}/{_DRAFT}"
+    try:
+        return parse_manifest(read_plain(path))
+    except _UNREADABLE as error:
+        raise HostmemError(
+            f"{path} cannot be read: the save of guest {paths.name} cannot be finished.",
+            cause=getattr(error, "cause", "") or str(error),
+            cure="Its QEMU holds the guest as it was saved, and cannot let it go on. Report this with both.",
+        ) from error
+
+
 def abandon(paths: GuestPaths, definition: Definition) -> None:
     """Remove what was written of a checkpoint that will not count."""
     shutil.rmtree(paths.unfinished_checkpoint, ignore_errors=True)
@@ -78,6 +97,7 @@ def complete(paths: GuestPaths, manifest: Manifest) -> list[str]:
     :raises OSError: no space.
     """
     directory = paths.unfinished_checkpoint
+    remove_file(f"{directory}/{_MANIFEST}")  # of an attempt that was cut off after this
     write_new(f"{directory}/{_MANIFEST}", manifest.to_bytes())
     return [f"{directory}/{_MANIFEST}", directory, *_make_marks(manifest)]
 

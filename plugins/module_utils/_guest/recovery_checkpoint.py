@@ -21,7 +21,8 @@ from .journal import RESTORED, RESTORING, SAVING
 from .paths import GuestPaths
 from .qmp import Qmp, connect
 from .running_mark import mark_running, unmark_running
-from .saving_qemu import go_on
+from .save_forward import finish_save
+from .saving_qemu import go_on, has_let_go
 from .suspend import wake_or_tell
 
 _QUIT_TIMEOUT = 10.0
@@ -42,12 +43,16 @@ async def recover_checkpoint(paths: GuestPaths, entry: dict[str, Any], living: l
         sync_directory(paths.state)  # the save may have ended before its name was on the device
         for generation in living:
             await _dismiss_unasked(generation)
-        forget_all(paths)
-        unmark_running(paths)
+        _forget_running(paths)
         return "ended a QEMU of a guest that is saved"
     generation = living[-1]
     qmp = await connect(generation.paths.qmp)
     try:
+        if entry.get("step") == SAVING and entry.get("asleep") and await has_let_go(qmp):
+            await finish_save(paths)
+            await dismiss(generation, qmp)
+            _forget_running(paths)
+            return "finished the save: a guest that sleeps cannot go on in a QEMU that has written its state"
         if entry.get("step") != SAVING and checkpoint_store.is_spent(paths):
             await _finish_restore(paths, generation, qmp, entry)
             outcome = "finished the restore"
@@ -59,6 +64,11 @@ async def recover_checkpoint(paths: GuestPaths, entry: dict[str, Any], living: l
     finally:
         await qmp.close()
     return outcome
+
+
+def _forget_running(paths: GuestPaths) -> None:
+    forget_all(paths)
+    unmark_running(paths)
 
 
 async def _dismiss_unasked(generation: Generation) -> None:

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import stat
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .._host.boot_id import boot_id
@@ -43,7 +42,8 @@ from .recovery import recover_after, settled, unsettled_refused
 from .recovery_checkpoint import dismiss
 from .running_mark import unmark_running
 from .saved_memory import MemoryPlan, lasting_files, plan_memory, saved_blocks, saved_nvdimms
-from .saving_qemu import MODE, go_on, kept_parameters, prepare_to_save
+from .saving_qemu import MODE, go_on, has_let_go, kept_parameters, prepare_to_save
+from .sealing import image_files, image_states, sealed
 from .sizes import format_size
 from .store import load_guest
 from .suspend import check_suspend, needs_suspend, suspend, wake
@@ -83,14 +83,15 @@ async def save(config: Config, name: str, options: SaveOptions) -> dict[str, Any
         living = unsettled_refused(paths) if options.check else await settled(paths)
         if not living:
             return _saved_already(paths)
-        qmp = await connect(living[0].paths.qmp)
         try:
-            return await _save(paths, living[0], qmp, options)
+            qmp = await connect(living[0].paths.qmp)
+            try:
+                return await _save(paths, living[0], qmp, options)
+            finally:
+                await qmp.close()  # it serves one at a time: recovery asks by itself
         except Exception as error:
             await recover_after(paths, error)
             raise
-        finally:
-            await qmp.close()
 
 
 def _saved_already(paths: GuestPaths) -> dict[str, Any]:
@@ -216,6 +217,7 @@ class _Save:
         self._qmp = qmp
         self._was_running = found.status in ("running", "suspended")
         self._wake = found.status == "running" and needs_suspend(found.live)
+        self._asleep = found.status == "suspended" or self._wake
         self._copied_bytes = sum(block.size for block in self._blocks if block.copied)
         copying = self._copied_bytes / _SLOWEST
         self._sync_limit = sync_limit
@@ -245,32 +247,44 @@ class _Save:
         )
         await memory.sync(self._files)
         kept = await kept_parameters(self._qmp)
-        facts = {"generation": self._old.number, "was_running": self._was_running, "wake": self._wake}
+        facts = {
+            "generation": self._old.number,
+            "was_running": self._was_running,
+            "wake": self._wake,
+            "asleep": self._asleep,
+        }
         self._journal.write(SAVING, **facts, parameters=kept, max_pause=self._max_pause)
         try:
             directory = checkpoint_store.begin(self._paths)
-            queues = await queue_sizes(self._qmp)
+            draft = self._draft(await queue_sizes(self._qmp))
+            checkpoint_store.keep_draft(self._paths, draft)
             if self._wake:
                 await suspend(self._old.paths, self._qmp, time.monotonic() + _SUSPEND_TIMEOUT)
             await self._migrate(checkpoint_store.state_path(directory))
-            manifest = await self._sealed(directory, queues)
+            manifest = await self._sealed(directory, draft)
         except BaseException as error:
             if not checkpoint_store.is_saved(self._paths):
-                await go_on(self._qmp, self._was_running, kept)
-                if self._wake:
-                    await wake(self._qmp)
-                checkpoint_store.abandon(self._paths, self._found.definition)
-                self._journal.clear()
-                log_record(
-                    f"Guest {self._paths.name} not saved: {error}",
-                    4,
-                    guest=self._paths.name,
-                    generation=self._old.number,
-                    event="save-failed",
-                )
+                await self._take_back(error, kept)
             raise
         self._journal.clear()
         return manifest
+
+    async def _take_back(self, error: BaseException, kept: dict[str, Any]) -> None:
+        """The guest goes on, unless it sleeps and cannot: its save is finished by recovery, which reads the journal."""
+        if self._asleep and await has_let_go(self._qmp):
+            return
+        await go_on(self._qmp, self._was_running, kept)
+        if self._wake:
+            await wake(self._qmp)
+        checkpoint_store.abandon(self._paths, self._found.definition)
+        self._journal.clear()
+        log_record(
+            f"Guest {self._paths.name} not saved: {error}",
+            4,
+            guest=self._paths.name,
+            generation=self._old.number,
+            event="save-failed",
+        )
 
     async def _migrate(self, state: str) -> None:
         """The pause begins: QEMU stops the vCPUs before it writes (mode cpr-reboot, docs/devel/migration/CPR.rst)."""
@@ -291,14 +305,14 @@ class _Save:
                 cure="Look for space and load on the host. The guest runs on.",
             )
 
-    async def _sealed(self, directory: str, queues: dict[str, int]) -> Manifest:
+    async def _sealed(self, directory: str, draft: Manifest) -> Manifest:
         """Everything to its device, the name last."""
         checkpoint = self._device_sync(self._seal_timeout)
         state = checkpoint_store.state_path(directory)
         _none, (size, digest) = await asyncio.gather(
             checkpoint.sync([state, *self._files, *self._images]), asyncio.to_thread(sha256_of, state)
         )
-        manifest = self._manifest(size, digest, queues)
+        manifest = self._manifest(draft, size, digest)
         remember_images(self._paths, self._found.definition, self._found.images)
         await checkpoint.sync(checkpoint_store.complete(self._paths, manifest))
         if not self._old.alive.alive():
@@ -316,11 +330,9 @@ class _Save:
     def _device_sync(self, limit: float) -> DeviceSync:
         return DeviceSync(f"The checkpoint of guest {self._paths.name}", limit, "See the kernel's log (dmesg).")
 
-    def _manifest(self, size: int, digest: str, queues: dict[str, int]) -> Manifest:
-        """:raises Refused: the definition has been changed since the save began."""
+    def _draft(self, queues: dict[str, int]) -> Manifest:
+        """All that is known before QEMU writes the state."""
         record = self._old.record
-        stored = load_guest(self._paths).definition
-        refuse(list(_pending(stored, self._found)))
         return Manifest(
             guest=self._paths.name,
             token=os.urandom(8).hex(),
@@ -331,7 +343,7 @@ class _Save:
             wake=self._wake,
             qemu=self._qemu(),
             definition=record["definition"],
-            defined=definition_digest(stored),
+            defined=definition_digest(load_guest(self._paths).definition),
             layout=layout_digest(self._found.definition),
             argv=record["argv"],
             inventory=self._found.live,
@@ -339,23 +351,12 @@ class _Save:
             images=image_states(self._images),
             blocks=self._blocks,
             ignore_shared=self._plan.ignore_shared,
-            state_size=size,
-            state_sha256=digest,
+            state_size=0,
+            state_sha256="",
         )
 
-
-def image_files(disks: dict[str, list[dict[str, Any]]]) -> list[str]:
-    """Image files that guests write, or wrote; what block devices and servers hold cannot be told by them."""
-    images = [image["path"] for chain in disks.values() for image in chain if image["identity"] is not None]
-    return [path for path in images if stat.S_ISREG(os.stat(path).st_mode)]
-
-
-def image_states(images: list[str]) -> dict[str, list[int]]:
-    """Size and time of the last change (nanoseconds) of image files. They have to be on their devices: a guest's own flush is
-    fdatasync(2), which does not bring the time there.
-    """
-    found = {}
-    for path in images:
-        state = os.stat(path)
-        found[path] = [state.st_size, state.st_mtime_ns]
-    return found
+    def _manifest(self, draft: Manifest, size: int, digest: str) -> Manifest:
+        """:raises Refused: the definition has been changed since the save began."""
+        stored = load_guest(self._paths).definition
+        refuse(list(_pending(stored, self._found)))
+        return sealed(replace(draft, defined=definition_digest(stored)), size, digest)

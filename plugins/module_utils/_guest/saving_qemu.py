@@ -19,6 +19,7 @@ MODE = "cpr-reboot"
 _BANDWIDTH = 1 << 40
 # A guest in one of these needs nothing but its own time: one that is suspended wakes when it is told to.
 _ON = ("running", "suspended")
+_REST_TIMEOUT = 10.0
 
 
 async def kept_parameters(qmp: Qmp) -> dict[str, Any]:
@@ -49,8 +50,7 @@ async def go_on(qmp: Qmp, was_running: bool, kept: dict[str, Any]) -> None:
     :param kept: ``kept_parameters`` of before.
     :raises HostmemError: it does not.
     """
-    await cancel(qmp)
-    status = await qmp.status()
+    status = await _at_rest(qmp)
     if was_running and status not in _ON:
         await qmp.execute("cont")
         deadline = time.monotonic() + 10.0
@@ -64,3 +64,25 @@ async def go_on(qmp: Qmp, was_running: bool, kept: dict[str, Any]) -> None:
     await set_normal(qmp)
     if kept:
         await qmp.send("migrate-set-parameters", kept)
+
+
+async def has_let_go(qmp: Qmp) -> bool:
+    """Whether QEMU has written the whole state of its guest. One that sleeps cannot go on there any more: what it is told to do then
+    ends QEMU (``invalid runstate transition: 'postmigrate' -> 'suspended'``, runstate_set() in system/runstate.c, QEMU 10.0 to 11.1).
+
+    :raises HostmemError: it does not come to rest.
+    """
+    return await _at_rest(qmp) == "postmigrate"
+
+
+async def _at_rest(qmp: Qmp) -> str:
+    """The guest's status without a migration under way. QEMU tells that one has completed before it has come to rest."""
+    await cancel(qmp)
+    deadline = time.monotonic() + _REST_TIMEOUT
+    while (status := await qmp.status()) == "finish-migrate":
+        if time.monotonic() >= deadline:
+            raise HostmemError(
+                "QEMU does not come to rest after a migration.", cure="See what it said (hostmem info tells where)."
+            )
+        await asyncio.sleep(0.002)
+    return status
