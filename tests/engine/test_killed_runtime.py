@@ -121,10 +121,16 @@ def test_terminated(host: EngineHost, whole_group: bool) -> None:
     assert_sound(host, "g", page)
 
 
-def test_killed_in_the_middle_of_a_write(host: EngineHost) -> None:
+@pytest.mark.parametrize(
+    "slowly", ["", "os.closerange(3, 256), __import__('time').sleep(2), "], ids=["at once", "slowly"]
+)
+def test_killed_in_the_middle_of_a_write(host: EngineHost, slowly: str) -> None:
+    """The kernel closes a process's descriptors some time before the process is gone."""
     page = host.boot("g")
     rename = "        os.rename(temporary, path)\n"
-    kill = "        os.kill(os.getpid(), 9) if path.endswith('journal.json') else os.rename(temporary, path)\n"
+    kill = (
+        f"        ({slowly}os.kill(os.getpid(), 9)) if path.endswith('journal.json') else os.rename(temporary, path)\n"
+    )
     with host.patched("_host/files.py", rename, kill):
         host.begin("update", "--force", "g").communicate()
         host.wait_quiet()

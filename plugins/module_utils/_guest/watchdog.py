@@ -15,7 +15,10 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 
+from .._host.processes import process
+
 _LOOK = 1.0  # seconds between two looks at whether the program hangs
+_END = 10.0  # seconds that its end may take once its descriptors are closed
 
 
 class Watchdog:
@@ -43,6 +46,7 @@ class Watchdog:
                 if hangs(watched):
                     os.kill(watched, signal.SIGKILL)  # its end is seen next; until then its PID is nobody else's
             if os.read(reading, 1) == b"":
+                _wait_for_end(watched)
                 recover()
             status = 0
         finally:
@@ -53,6 +57,14 @@ class Watchdog:
         os.write(self._writing, b".")
         os.close(self._writing)
         os.waitpid(self._pid, 0)
+
+
+def _wait_for_end(pid: int) -> None:
+    """A process that is killed closes its descriptors before it is gone (do_exit() in kernel/exit.c); what it was writing is still taken
+    for its own until then."""
+    ending = process(pid)
+    if ending is not None:
+        ending.wait_gone(_END)
 
 
 def _close_all_but(kept: int) -> None:
