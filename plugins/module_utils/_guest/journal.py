@@ -34,6 +34,12 @@ SAVING = "saving"
 RESTORING = "restoring"
 RESTORED = "restored"
 
+# A move to another host, here and there. From ORDERED on the guest may run there; from ARRIVED on it may have run here.
+SENDING = "sending"
+ORDERED = "ordered"
+ARRIVING = "arriving"
+ARRIVED = "arrived"
+
 # Seconds in which the program that wrote a step comes to the next one or takes the step back: its own time limits together.
 # What takes longer hangs. The longest pause allowed is added, since the guest is paused from INCOMING on.
 _WITHIN = {
@@ -48,6 +54,11 @@ _WITHIN = {
     SAVING: 60.0,
     RESTORING: 60.0,
     RESTORED: 30.0,
+    # A move that gets on writes them anew each second.
+    SENDING: 60.0,
+    ORDERED: 150.0,
+    ARRIVING: 60.0,
+    ARRIVED: 120.0,
 }
 
 

@@ -79,8 +79,18 @@ class Qmp:
 
         :raises HostmemError: QEMU refused it, or did not answer in time.
         """
+        return await self._answer(command, arguments, oob=False)
+
+    async def execute_at_once(self, command: str, **arguments: Any) -> Any:
+        """The same out of band: also when QEMU's main loop hangs, in what a broken network left to it (docs/interop/qmp-spec.rst).
+
+        :raises HostmemError: QEMU refused it, or did not answer in time.
+        """
+        return await self._answer(command, arguments, oob=True)
+
+    async def _answer(self, command: str, arguments: dict[str, Any], oob: bool) -> Any:
         try:
-            return await asyncio.wait_for(self._client.execute(command, arguments or None), COMMAND_TIMEOUT)
+            return await asyncio.wait_for(self._client.execute(command, arguments or None, oob), COMMAND_TIMEOUT)
         except ExecuteError as error:
             raise CommandRefused(f"QEMU refused {command}.", cause=str(error)) from error
         except asyncio.TimeoutError as error:
@@ -102,6 +112,10 @@ class Qmp:
         for message in self._seen:
             if found := wanted(dict(message)):
                 return found
+        return await self.next_event(wanted, deadline)
+
+    async def next_event(self, wanted: Callable[[dict[str, Any]], _Wanted], deadline: float) -> _Wanted | None:
+        """The same of events that nobody has waited for yet."""
         while True:
             remaining = deadline - time.monotonic()
             try:

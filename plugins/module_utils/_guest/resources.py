@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from .._host.cgroups import own_groups
@@ -30,7 +31,7 @@ from .layout import PlacedBlock, layout
 from .nics import taps
 from .nvdimm_files import check_nvdimm, ensure_nvdimm
 from .paths import GuestPaths, guest_paths
-from .saved_guest import copied_blocks, keeps_memory, refuse_saved_parts, refuse_start_anew, refuse_used
+from .saved_guest import copied_blocks, keeps_memory, refuse_kept, refuse_saved_parts, refuse_start_anew, refuse_used
 from .store import StoredGuest, load_guest
 
 
@@ -87,6 +88,28 @@ def prepare(config: Config, guest: StoredGuest) -> None:
         _prepare_saved(config, paths, definition)
         return
     refuse_start_anew(paths, guest.definition)
+    _prepare_empty(config, definition)
+
+
+def prepare_arrival(config: Config, guest: StoredGuest) -> None:
+    """The same for a guest that comes from another host. Nothing is filled: its pages come one by one.
+
+    :raises Refused: as ``prepare``.
+    """
+    paths = guest_paths(config, guest.definition.name)
+    make_directories(config, paths)
+    if qemu_processes(paths) or is_saved(paths):
+        raise Refused(
+            f"Guest {paths.name} runs here, or is saved here.",
+            cause="What comes from another host would take its place.",
+            cure=f"Look with: hostmem info {paths.name}",
+        )
+    refuse_kept(paths, guest.definition)
+    blocks = [replace(block, prealloc=False) for block in guest.definition.blocks]
+    _prepare_empty(config, resolved(replace(guest.definition, blocks=blocks)))
+
+
+def _prepare_empty(config: Config, definition: Definition) -> None:
     refuse_saved_parts(config, definition)
     disown_opened(config, definition)
     clear_left(config, definition)

@@ -1,0 +1,398 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The destination's part of a move, from a QEMU that waits for the guest on; also after the runtime that began it was killed.
+
+It decides nothing: the guest runs here when the source orders it, once. Until then this QEMU can be ended at any time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .._host.journald import log_record
+from .definition import Definition
+from .errors import CommandRefused, HostmemError, Refused
+from .generations import Generation, forget_generation, forget_prepared, make_current
+from .handover import end
+from .io_limits import carry_over
+from .journal import ARRIVED, ARRIVING, Journal
+from .move_channel import free_port, inet, listening_port, set_up, state, take_down, uri
+from .move_credentials import find_credentials
+from .move_line import ALIVE, BEGIN, CONTINUE, FINISH, GIVE_UP, LOST, REJOIN, TERMS
+from .move_mark import unmark_leaving
+from .move_terms import POSTCOPY, parse_terms, problems
+from .nics import GuestTaps
+from .paths import GuestPaths
+from .peer_link import PeerLink, listen
+from .qemu_binary import QemuBinary
+from .qmp import Qmp
+from .running_mark import mark_running
+
+# Seconds without a word of the source's, which says one each second.
+SILENCE = 15.0
+# Seconds for which the source, which may have lost the answer, is told that the guest did not run here.
+LINGER = 20.0
+# Seconds for which a QEMU waits for the order when the source's cannot go on with the guest any more.
+POSTCOPY_SILENCE = 300.0
+_LOAD_TIMEOUT = 10.0
+_PAUSE_TIMEOUT = 5.0
+_PATIENCE = 600.0
+_LOOK = 0.1
+_IDLE = 3600.0
+_AGAIN = "Let the destination wait for the guest (hostmem receive), and move it again."
+_IN_POSTCOPY = ("postcopy-active", "postcopy-paused")
+_HAS_GUEST = (*_IN_POSTCOPY, "completed")
+_TOKEN = re.compile("[0-9a-f]{32}")
+_ANNOUNCE = {"initial": 50, "max": 550, "rounds": 5, "step": 100}  # ms
+
+
+@dataclass
+class Progress:
+    """What a recovery has to know, kept in the journal. ``tls`` is the directory of the certificates, empty for a move in clear."""
+
+    generation: int
+    address: str
+    port: int
+    tls: str
+    token: str = ""
+    postcopy: bool = False
+    was_running: bool = True
+    migration_port: int = 0
+
+
+class Arrival:
+    """One QEMU that waits for one guest. Times in seconds."""
+
+    def __init__(
+        self,
+        paths: GuestPaths,
+        generation: Generation,
+        qmp: Qmp,
+        progress: Progress,
+        definition: Definition,
+        binary: QemuBinary,
+        taps: GuestTaps | None = None,
+    ) -> None:
+        """:param taps: of this QEMU, where this program has opened them."""
+        self._paths = paths
+        self._generation = generation
+        self._qmp = qmp
+        self._progress = progress
+        self._definition = definition
+        self._binary = binary
+        self._taps = taps
+        self._journal = Journal(paths)
+        self._ordered = (self._journal.read() or {}).get("step") == ARRIVED
+        self._runs = False
+        self._given_up = ""
+        self._done = False  # once the source has been told so
+        self._over = asyncio.Event()
+        self._heard = self._noted = time.monotonic()
+        self._turn = asyncio.Lock()
+        self._source = ""
+
+    async def run(self, timeout: float) -> dict[str, Any]:
+        """Serve the source until the guest runs here, or does not.
+
+        :param timeout: for the source to come.
+        :raises HostmemError: it does not; this QEMU has been ended.
+        """
+        began = time.monotonic()
+        credentials = find_credentials(self._progress.tls)
+        if self._ordered:
+            async with self._turn:
+                await self._go_on()
+        server = await listen(self._progress.address, self._progress.port, credentials, self._serve)
+        self._progress.port = server.sockets[0].getsockname()[1]  # the kernel's choice
+        self._write()
+        try:
+            while not self._over.is_set():
+                await self._look(began + timeout)
+        finally:
+            server.close()
+        if self._given_up:
+            raise HostmemError(
+                f"Guest {self._paths.name} does not come.",
+                cause=self._given_up,
+                cure="See what hostmem migrate says on the source.",
+            )
+        self._journal.clear()
+        log_record(
+            f"Guest {self._paths.name} came from {self._source}",
+            guest=self._paths.name,
+            generation=self._generation.number,
+            event="arrival",
+        )
+        return {
+            "changed": True,
+            "how": "arrived",
+            "from": self._source,
+            "generation": self._generation.number,
+            "pid": self._generation.alive.pid,
+            "qemu": self._binary.as_dict(),
+            "seconds": round(time.monotonic() - began, 3),
+        }
+
+    def _write(self) -> None:
+        self._noted = time.monotonic()
+        self._journal.write(ARRIVED if self._ordered else ARRIVING, **asdict(self._progress))
+
+    # --- without being asked
+
+    async def _look(self, deadline: float) -> None:
+        try:
+            await asyncio.wait_for(self._over.wait(), _LOOK)
+            return
+        except asyncio.TimeoutError:
+            pass
+        async with self._turn:
+            await self._look_at_time(deadline)
+
+    async def _look_at_time(self, deadline: float) -> None:
+        now = time.monotonic()
+        silent = now - self._heard
+        if self._given_up:
+            if silent > LINGER:
+                self._over.set()
+            return
+        if now - self._noted > 1.0:
+            self._write()
+        if not self._generation.alive.alive():
+            await self._dissolve("QEMU here ended.")
+        elif self._ordered:
+            if silent > SILENCE:
+                await self._finish_alone()
+        elif not self._progress.token and now > deadline:
+            await self._dissolve("The source did not come in time.")
+            self._over.set()
+        elif self._progress.token and silent > SILENCE:
+            await self._fall_silent(silent)
+
+    async def _fall_silent(self, silent: float) -> None:
+        """The source says nothing before its order. Once post-copy has begun its QEMU has no way back, and this one is the guest's last."""
+        if not self._progress.postcopy or not await self._in_postcopy():
+            await self._dissolve(f"The source was silent for {SILENCE:.0f} s.")
+        elif silent > POSTCOPY_SILENCE:
+            raise HostmemError(
+                f"Guest {self._paths.name} is here for a part, and nobody has ordered it to run here.",
+                cause=f"The source, {self._source}, was silent for {POSTCOPY_SILENCE:.0f} s after post-copy had begun.",
+                cure=f"Bring the source back; then run on both hosts: hostmem recover {self._paths.name}",
+            )
+
+    async def _in_postcopy(self) -> bool:
+        try:
+            return (await self._qmp.migration()).get("status") in _IN_POSTCOPY
+        except HostmemError:  # its main loop waits for a page
+            return self._generation.alive.alive()
+
+    async def _finish_alone(self) -> None:
+        """The source has gone after its order: if it has sent everything, it is not needed any more."""
+        if not self._runs:
+            await self._go_on()
+        status = (await self._qmp.migration()).get("status")
+        if status == "completed":
+            await take_down(self._qmp, {})
+            self._over.set()
+            return
+        if time.monotonic() - self._heard > _PATIENCE:
+            raise HostmemError(
+                f"Guest {self._paths.name} runs here, but a part of its memory is still at {self._source or 'its source'}, which is silent.",
+                cause=f"The migration is {status}: what the guest needs of that part, it waits for.",
+                cure=f"Bring the source back; then run on both hosts: hostmem recover {self._paths.name}",
+            )
+
+    async def _dissolve(self, why: str) -> None:
+        """End this QEMU, which has not run the guest; or has died with it."""
+        self._given_up = f"{why} The guest was ordered to run in it, and is lost." if self._ordered else why
+        self._heard = time.monotonic()
+        await end(self._generation.alive)
+        forget_generation(self._paths, self._generation.number)
+        forget_prepared(self._paths)
+        self._journal.clear()
+
+    # --- what the source asks
+
+    async def _serve(self, link: PeerLink) -> None:
+        while not self._over.is_set():
+            message = await link.hear(time.monotonic() + _IDLE)
+            async with self._turn:
+                try:
+                    answer = await self._answer(message)
+                except HostmemError as error:
+                    answer = {"error": error.as_dict()}
+                except OSError as error:
+                    answer = {"error": {"message": f"{socket.gethostname()} failed at it.", "cause": str(error)}}
+                except (KeyError, TypeError, ValueError) as error:
+                    answer = {"error": {"message": "The source's message cannot be understood.", "cause": repr(error)}}
+                if self._progress.token and message.get("token") == self._progress.token:
+                    self._heard = time.monotonic()
+            answer["serial"] = message.get("serial")
+            await link.say(answer)
+            if self._done:
+                self._over.set()
+
+    async def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
+        word, token = message.get("word"), str(message.get("token", ""))
+        if self._progress.token and token != self._progress.token:
+            raise Refused(
+                "Another move of the guest is under way here.",
+                "Its token is another.",
+                "Wait until that one has ended.",
+            )
+        if self._given_up and word in (TERMS, BEGIN):
+            raise Refused(f"Guest {self._paths.name} is not waited for any more.", self._given_up, _AGAIN)
+        if self._ordered and not self._given_up and not self._generation.alive.alive():
+            await self._dissolve("QEMU here ended.")
+        if self._given_up:
+            return self._gone()
+        if word == TERMS:
+            return await self._check(message)
+        answers: dict[Any, Callable[[], Awaitable[dict[str, Any]]]] = {
+            ALIVE: self._alive,
+            CONTINUE: self._continue,
+            FINISH: self._finish,
+            GIVE_UP: self._give_up,
+            REJOIN: self._rejoin,
+            LOST: self._lose,
+        }
+        if word == BEGIN:
+            return await self._begin(token, message)
+        if not self._progress.token or word not in answers:
+            raise Refused(
+                f"There is no move here to which {word!r} belongs.", "None was begun, or it has ended.", _AGAIN
+            )
+        return await answers[word]()
+
+    def _gone(self) -> dict[str, Any]:
+        """What tells the source whether it may go on with the guest: not when it may have run here."""
+        return {"lost" if self._ordered else "given_up": self._given_up}
+
+    async def _check(self, message: dict[str, Any]) -> dict[str, Any]:
+        terms = parse_terms(message.get("terms"))
+        found = await problems(terms, self._paths.name, self._definition, self._binary, self._qmp)
+        if found:
+            raise Refused(
+                f"Guest {self._paths.name} does not fit what waits for it: {'; '.join(found)}.",
+                cause="QEMU would fail in the middle of the move, or lose data without a word.",
+                cure="Define the guest alike on both hosts.",
+            )
+        try:
+            await set_up(self._qmp, terms.method == POSTCOPY, find_credentials(self._progress.tls), "server")
+        except CommandRefused as error:
+            raise Refused(
+                f"The QEMU that waits for guest {self._paths.name} at {socket.gethostname()} cannot take it by {terms.method}.",
+                cause=error.cause,
+                cure="For post-copy, memory on tmpfs, hugetlbfs or memfd is needed, and /dev/userfaultfd for QEMU's user; else choose pre-copy.",
+            ) from None  # its text is the cause already
+        await carry_over(terms.inventory["io_limits"], self._qmp)
+        return {"qemu": self._binary.as_dict()}
+
+    async def _begin(self, token: str, message: dict[str, Any]) -> dict[str, Any]:
+        if not self._progress.token:
+            if not _TOKEN.fullmatch(token):
+                raise Refused("A move needs a token.", f"{token!r} is none: 32 hexadecimal digits are.", _AGAIN)
+            await self._check(message)
+            terms = parse_terms(message.get("terms"))
+            self._progress.postcopy = terms.method == POSTCOPY
+            self._progress.was_running = terms.was_running
+            # It ends, or stays a QEMU that nothing can be done with, when it fails: it is ended in any case.
+            stays = {"exit-on-error": False} if self._binary.version >= (9, 1, 0) else {}
+            await self._qmp.send("migrate-incoming", {"channels": inet(self._progress.address, 0), **stays})
+            self._progress.migration_port = await listening_port(self._qmp)
+            self._progress.token = token
+            self._source = str(message.get("from") or "")
+            self._write()
+        return {"port": self._progress.migration_port, "state": await state(self._qmp)}
+
+    async def _alive(self) -> dict[str, Any]:
+        status = ""
+        with suppress(HostmemError):  # its main loop may wait for a page
+            status = str((await self._qmp.migration()).get("status"))
+        return {"status": status}
+
+    async def _continue(self) -> dict[str, Any]:
+        """The order."""
+        if not self._ordered:
+            deadline = time.monotonic() + _LOAD_TIMEOUT
+            while (status := (await self._qmp.migration()).get("status")) not in _HAS_GUEST:
+                if status == "failed" or time.monotonic() >= deadline:
+                    await self._dissolve(f"The migration is {status} here.")
+                    return self._gone()
+                await asyncio.sleep(0.001)
+            self._journal.write(ARRIVED, **asdict(self._progress))
+            self._ordered = True
+        if not self._runs:
+            await self._go_on()
+        return {"running": True}
+
+    async def _go_on(self) -> None:
+        """Let the guest run, in which post-copy may still wait for pages. What failed in the middle can be done again."""
+        if self._progress.was_running and await self._qmp.status() != "running":
+            if self._taps is not None:
+                self._taps.draw_traffic()
+            await self._qmp.execute("cont")
+            await self._qmp.execute("announce-self", **_ANNOUNCE)
+        make_current(self._paths, Generation(self._generation.paths, self._generation.process, {}))
+        mark_running(self._paths, self._generation.number)
+        unmark_leaving(self._paths)
+        self._runs = True
+
+    async def _finish(self) -> dict[str, Any]:
+        """The source has sent everything, and says good-bye."""
+        if not self._ordered:
+            raise Refused("The guest was not told to run here.", "The order has not come.", _AGAIN)
+        deadline = time.monotonic() + _LOAD_TIMEOUT
+        while (status := (await self._qmp.migration()).get("status")) != "completed":
+            if time.monotonic() >= deadline:
+                raise HostmemError(
+                    f"The migration is {status} on the destination, although the source has completed it.",
+                    cause="The QEMU there hangs.",
+                    cure="See dmesg and QEMU's log there.",
+                )
+            await asyncio.sleep(0.01)
+        await take_down(self._qmp, {})
+        self._done = True
+        return {"finished": True}
+
+    async def _rejoin(self) -> dict[str, Any]:
+        """The channel of a post-copy broke: QEMU waits for the source on another port. Out of band, as its main loop may wait for a page."""
+        if not self._ordered or not self._progress.postcopy:
+            raise Refused(
+                "No post-copy is under way here.", "The guest has not been told to run here by post-copy.", _AGAIN
+            )
+        with suppress(CommandRefused):  # it has noticed by itself
+            await self._qmp.execute_at_once("migrate-pause")
+        deadline = time.monotonic() + _PAUSE_TIMEOUT
+        while True:
+            port = free_port(self._progress.address)
+            try:
+                await self._qmp.execute_at_once("migrate-recover", uri=uri(self._progress.address, port))
+                return {"port": port}
+            except CommandRefused:  # it has not paused yet
+                if time.monotonic() >= deadline:
+                    raise
+                await asyncio.sleep(_LOOK)
+
+    async def _give_up(self) -> dict[str, Any]:
+        if self._ordered:
+            raise Refused("The guest runs here already.", "It was told to.", "Leave it here.")
+        await self._dissolve("The source called it off.")
+        self._done = True
+        return self._gone()
+
+    async def _lose(self) -> dict[str, Any]:
+        """The source's QEMU died with a part of the guest's memory: the guest would wait for it for ever."""
+        if not self._progress.postcopy or (await self._alive())["status"] == "completed":
+            raise Refused("The whole guest is here.", "Nothing of it is on the source any more.", "Leave it here.")
+        await self._dissolve("QEMU on the source is gone, with a part of the guest's memory.")
+        self._done = True
+        return self._gone()

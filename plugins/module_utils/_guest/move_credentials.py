@@ -1,0 +1,71 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The X.509 certificates by which hosts trust each other in a move, for QEMU and for the runtime alike.
+
+The directory has the names that QEMU wants (tls-creds-x509, docs/system/tls.rst): ca-cert.pem, server-cert.pem, server-key.pem,
+client-cert.pem, client-key.pem.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import Refused
+
+QEMU_ID = "hostmem-move"
+_NAMES = ("ca-cert.pem", "server-cert.pem", "server-key.pem", "client-cert.pem", "client-key.pem")
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """A directory with certificates, readable by QEMU's user."""
+
+    directory: str
+
+    def qemu_object(self, endpoint: str) -> dict[str, Any]:
+        """Arguments of object-add; ``endpoint`` is server or client. Both verify the other's certificate."""
+        return {
+            "qom-type": "tls-creds-x509",
+            "id": QEMU_ID,
+            "dir": self.directory,
+            "endpoint": endpoint,
+            "verify-peer": True,
+        }
+
+    def server_context(self) -> ssl.SSLContext:
+        """Only clients with a certificate of the authority."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self._path("ca-cert.pem"))
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_cert_chain(self._path("server-cert.pem"), self._path("server-key.pem"))
+        return context
+
+    def client_context(self) -> ssl.SSLContext:
+        """It verifies the server's name, too."""
+        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=self._path("ca-cert.pem"))
+        context.load_cert_chain(self._path("client-cert.pem"), self._path("client-key.pem"))
+        return context
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.directory, name)
+
+
+def find_credentials(directory: str) -> Credentials | None:
+    """The host's credentials; None for no directory, which is a move in clear.
+
+    :raises Refused: they are not complete, or cannot be read.
+    """
+    if not directory:
+        return None
+    missing = [name for name in _NAMES if not os.access(os.path.join(directory, name), os.R_OK)]
+    if missing:
+        raise Refused(
+            f"{directory} has no {', '.join(missing)} that can be read here.",
+            cause="Guests move between hosts over TLS, with certificates of both.",
+            cure="Put them there, or ask for a move in clear by name (--plain).",
+        )
+    return Credentials(directory)

@@ -1,0 +1,200 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The network between two hosts breaks while a guest moves: a pre-copy is taken back, a post-copy goes on by itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from support.engine import EngineHost, wait_until
+from support.moves import ADDRESS, TwoHosts, answer_of, impatient, result_of, two_hosts
+from support.slow_wire import SlowWire, slow_wire
+from support.sound import refuses
+
+RATE = 3e6
+
+
+@contextlib.contextmanager
+def wired(hosts: TwoHosts) -> Iterator[SlowWire]:
+    """The QEMUs of the two hosts connected by a slow wire; the runtimes talk to each other as ever."""
+    place = hosts.target.root / "fake-port"
+    place.write_text("0")
+    place.chmod(0o666)
+    ports = (
+        'return {"port": self._progress.migration_port, ',
+        '                return {"port": port}\n',
+    )
+    with slow_wire(ADDRESS, place, RATE) as wire, contextlib.ExitStack() as stack:
+        for piece in ports:
+            name = "self._progress.migration_port" if "_progress" in piece else "port"
+            told = f'(open({str(place)!r}, "w").write(str({name})), {wire.port})[1]'
+            stack.enter_context(
+                hosts.target.patched("_guest/arrival.py", piece, piece.replace(f": {name}", f": {told}"))
+            )
+        yield wire
+
+
+def seen(hosts: TwoHosts) -> str:
+    """The step of the source's journal."""
+    return str(hosts.source.info("g").get("move", {}).get("step"))
+
+
+def in_postcopy(hosts: TwoHosts, verb: subprocess.Popen[str]) -> None:
+    """Wait until the guest runs on the target, while a part of its memory is still on the source."""
+    wait_until(lambda: seen(hosts) == "ordered" or verb.poll() is not None, "no post-copy began")
+    assert verb.poll() is None
+
+
+def wait_for_more(wire: SlowWire, before: int) -> None:
+    """Until the two QEMUs are connected again."""
+    wait_until(lambda: wire.connections > before, "they never found together again")
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_postcopy_cut(host: EngineHost, times: int) -> None:
+    with two_hosts(host, "11.1" if times == 1 else "10.0") as hosts:
+        hosts.boot()
+        with wired(hosts) as wire:
+            receiving = hosts.wait_for_guest()
+            sending = host.begin(*hosts.words("postcopy"))
+            in_postcopy(hosts, sending)
+            for _time in range(times):
+                before = wire.connections
+                wire.cut()
+                wait_for_more(wire, before)
+                time.sleep(0.5)
+            wire.hasten(1e9)
+            assert result_of(sending)["changed"]
+            assert result_of(receiving)["how"] == "arrived"
+        hosts.assert_arrived()
+
+
+def test_postcopy_on_a_silent_network(host: EngineHost) -> None:
+    """Nobody is told: that no page comes is all there is to see."""
+    with two_hosts(host) as hosts, host.patched("_guest/departure.py", "STALL = 10.0", "STALL = 2.0"):
+        hosts.boot()
+        with wired(hosts) as wire:
+            receiving = hosts.wait_for_guest()
+            sending = host.begin(*hosts.words("postcopy"))
+            in_postcopy(hosts, sending)
+            before = wire.connections
+            wire.fall_silent()
+            time.sleep(3)
+            wire.speak()
+            wait_for_more(wire, before)
+            wire.hasten(1e9)
+            result_of(sending)
+            result_of(receiving)
+        hosts.assert_arrived()
+
+
+def test_postcopy_cut_and_source_runtime_killed(host: EngineHost) -> None:
+    """Its recovery leads the two QEMUs together again."""
+    with two_hosts(host) as hosts:
+        hosts.boot()
+        with wired(hosts) as wire:
+            receiving = hosts.wait_for_guest()
+            sending = host.begin(*hosts.words("postcopy"))
+            in_postcopy(hosts, sending)
+            before = wire.connections
+            hosts.kill_runtime(host)
+            wire.cut()
+            wait_for_more(wire, before)
+            wire.hasten(1e9)
+            sending.communicate()
+            result_of(receiving)
+        hosts.assert_arrived()
+
+
+def test_order_that_takes_long(host: EngineHost) -> None:
+    """Between the switch and the order of a post-copy the target keeps what the source cannot take back."""
+    anchor = "        self.write(ORDERED)\n        try:\n            answer = await self.line.ask(CONTINUE"
+    slow = anchor.replace("        try:", "        await asyncio.sleep(9)\n        try:", 1)
+    with two_hosts(host) as hosts, impatient(hosts), host.patched("_guest/departure.py", anchor, slow):
+        hosts.boot()
+        with wired(hosts) as wire:
+            receiving = hosts.wait_for_guest()
+            sending = host.begin(*hosts.words("postcopy"))
+            wait_until(lambda: hosts.target.info("g").get("move", {}).get("step") == "arrived", "no order came", 60)
+            wire.hasten(1e9)
+            assert result_of(sending)["changed"]
+            result_of(receiving)
+        hosts.assert_arrived()
+
+
+def test_source_qemu_killed_in_postcopy(host: EngineHost) -> None:
+    """With it the memory that it had not sent: the target's QEMU would wait for that for ever."""
+    with two_hosts(host) as hosts:
+        hosts.boot()
+        with wired(hosts):
+            receiving = hosts.wait_for_guest()
+            sending = host.begin(*hosts.words("postcopy"))
+            wait_until(lambda: hosts.target.info("g").get("move", {}).get("step") == "arrived", "no order came", 60)
+            os.kill(host.only_qemu("g"), signal.SIGKILL)
+            sent = answer_of(sending)
+            assert not sent["ok"]
+            refuses(sent["error"], "Guest g is lost")
+            assert not answer_of(receiving)["ok"]
+        hosts.assert_lost()
+
+
+LAST_PAGE = 'while (migration := await self.qmp.migration()).get("status") != "completed":'
+FAILED = 'while (migration := {"status": "failed"}).get("status") != "completed":'
+
+
+def test_postcopy_fails_at_its_end(host: EngineHost) -> None:
+    """QEMU here goes on with the guest by itself then: it is ended, and the target's goes on when it has everything."""
+    with two_hosts(host) as hosts:
+        hosts.boot()
+        failed = f"await asyncio.sleep(3)\n        {FAILED}"
+        with host.patched("_guest/departure.py", LAST_PAGE, failed):
+            receiving = hosts.wait_for_guest()
+            assert host.one(*hosts.words("postcopy"))["changed"]
+            result_of(receiving)
+        hosts.assert_arrived()
+
+
+def test_postcopy_fails_on_its_way(host: EngineHost) -> None:
+    """The same while a part of the memory is still here."""
+    with two_hosts(host) as hosts:
+        hosts.boot()
+        with wired(hosts), host.patched("_guest/departure.py", LAST_PAGE, FAILED):
+            receiving = hosts.wait_for_guest()
+            refuses(host.refused(*hosts.words("postcopy")), "Guest g is lost")
+            assert not answer_of(receiving)["ok"]
+        hosts.assert_lost()
+
+
+def test_precopy_cut(host: EngineHost) -> None:
+    with two_hosts(host) as hosts:
+        hosts.boot()
+        with wired(hosts) as wire:
+            receiving = hosts.wait_for_guest()
+            sending = host.begin(*hosts.words("precopy"))
+            wait_until(lambda: wire.connections, "no migration began")
+            time.sleep(1)
+            wire.cut()
+            answer = answer_of(sending)
+            assert not answer["ok"]
+            refuses(answer["error"], "failed")
+            assert not answer_of(receiving)["ok"]
+        hosts.assert_stayed()
+
+
+def test_precopy_that_does_not_come_to_an_end(host: EngineHost) -> None:
+    with two_hosts(host) as hosts:
+        hosts.boot()
+        with wired(hosts):
+            receiving = hosts.wait_for_guest()
+            refuses(host.refused(*hosts.words("precopy", "--timeout", "2")), "did not come to pre-switchover in time")
+            assert not answer_of(receiving)["ok"]
+        hosts.assert_stayed()

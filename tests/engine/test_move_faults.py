@@ -1,0 +1,115 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Moves whose runtimes answer late, fail in the middle or hear strangers: no answer is taken for another, and no guest runs twice."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+from typing import Any
+
+import pytest
+
+from support.engine import EngineHost
+from support.moves import ADDRESS, TwoHosts, answer_of, impatient, once, result_of, two_hosts
+from support.sound import refuses
+
+METHODS = ["precopy", "postcopy"]
+
+
+def asked(hosts: TwoHosts, **message: Any) -> dict[str, Any]:
+    """What the target answers to a stranger."""
+    with socket.create_connection((ADDRESS, hosts.port), 20) as line, line.makefile("rwb") as file:
+        file.write(json.dumps(message).encode() + b"\n")
+        file.flush()
+        answer: dict[str, Any] = json.loads(file.readline())
+        return answer
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_late_answers(host: EngineHost, method: str) -> None:
+    """One to the question whether the target is there is on its way as the order is given."""
+    status = '        return {"status": status}\n'
+    with (
+        two_hosts(host) as hosts,
+        host.patched("_guest/send.py", "_WORD = 1.0", "_WORD = 0.0"),
+        hosts.target.patched("_guest/arrival.py", status, f"        await asyncio.sleep(0.5)\n{status}"),
+    ):
+        hosts.boot()
+        receiving = hosts.wait_for_guest()
+        sent = host.one(*hosts.words(method))
+        assert sent["pause_ms"] > 0, sent
+        result_of(receiving)
+        hosts.assert_arrived()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_target_fails_to_run_it(host: EngineHost, method: str) -> None:
+    """It says that the guest runs when it does, and not because it was told so before."""
+    anchor = '            await self._qmp.execute("cont")\n'
+    with two_hosts(host) as hosts:
+        hosts.boot()
+        fails = f"            import os; {once(hosts.target, 'os.stat(chr(47) + chr(110) * 9)')}\n"
+        with hosts.target.patched("_guest/arrival.py", anchor, fails + anchor):
+            receiving = hosts.wait_for_guest()
+            assert host.one(*hosts.words(method))["changed"]
+            result_of(receiving)
+        hosts.assert_arrived()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_target_qemu_killed_as_the_guest_runs_there(host: EngineHost, method: str) -> None:
+    """It may have written to its disks: the memory that the source still has is older."""
+    anchor = '            await self._qmp.execute("announce-self", **_ANNOUNCE)\n'
+    kill = "            import os; os.kill(self._generation.alive.pid, 9)\n"
+    with two_hosts(host) as hosts, impatient(hosts), hosts.target.patched("_guest/arrival.py", anchor, kill + anchor):
+        hosts.boot()
+        receiving = hosts.wait_for_guest()
+        error = host.refused(*hosts.words(method))
+        assert "lost" in json.dumps(error), error
+        assert not answer_of(receiving)["ok"]
+        hosts.assert_lost()
+
+
+@pytest.mark.parametrize("token", ["", "0" * 31, "g" * 32])
+def test_no_token(host: EngineHost, token: str) -> None:
+    with two_hosts(host) as hosts:
+        hosts.options = ["--plain"]
+        hosts.boot()
+        receiving = hosts.wait_for_guest("--timeout", "5")
+        error = asked(hosts, word="begin", token=token, serial=7, terms={})["error"]
+        refuses(error, "needs a token")
+        assert not answer_of(receiving)["ok"]
+
+
+def test_tls_that_neither_qemu_has(host: EngineHost) -> None:
+    """Both in clear are alike, too: the guest's memory is sent so only when asked for by name."""
+    line = 'tls_creds=QEMU_ID if credentials else ""'
+    with two_hosts(host) as hosts, contextlib.ExitStack() as stack:
+        for each in (host, hosts.target):
+            stack.enter_context(each.patched("_guest/move_channel.py", line, 'tls_creds=""'))
+        hosts.boot()
+        receiving = hosts.wait_for_guest()
+        refuses(host.refused(*hosts.words("precopy")), "sent in clear")
+        assert not answer_of(receiving)["ok"]
+        hosts.assert_stayed()
+
+
+def test_stopped_in_doubt(host: EngineHost) -> None:
+    """The target's runtime and QEMU died as the order came, and nobody says so: who has looked ends the QEMU here by a stop."""
+    act = "([os.kill(pid, 9) for pid in qemu(facts['generation'])], os.kill(os.getpid(), 9))"
+    with two_hosts(host) as hosts, host.patched("_guest/departure.py", "ORDER_TIMEOUT = 30.0", "ORDER_TIMEOUT = 2.0"):
+        hosts.boot()
+        with hosts.target.at_step("arrived", act, "before"):
+            receiving = hosts.wait_for_guest()
+            refuses(host.refused(*hosts.words("precopy")), "stands still here until that is known")
+            receiving.communicate()
+        assert host.only_qemu("g")
+        host.one("stop", "--timeout", "0", "g")
+        assert host.qemu_pids("g") == []
+        refuses(host.refused("start", "g"), "was moved to")
+        host.one("discard", "g")
+        assert host.one("start", "g")["changed"]
