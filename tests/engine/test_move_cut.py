@@ -43,14 +43,13 @@ def wired(hosts: TwoHosts) -> Iterator[SlowWire]:
         yield wire
 
 
-def seen(hosts: TwoHosts) -> str:
-    """The step of the source's journal."""
-    return str(hosts.source.info("g").get("move", {}).get("step"))
-
-
 def in_postcopy(hosts: TwoHosts, verb: subprocess.Popen[str]) -> None:
     """Wait until the guest runs on the target, while a part of its memory is still on the source."""
-    wait_until(lambda: seen(hosts) == "ordered" or verb.poll() is not None, "no post-copy began")
+
+    def runs_there() -> bool:
+        return any(state.new == "running" for state in hosts.target.run_states(hosts.name))
+
+    wait_until(lambda: runs_there() or verb.poll() is not None, "no post-copy began")
     assert verb.poll() is None
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _PIECE = 16 << 10
+_BUFFER = 128 << 10
 
 
 class SlowWire:
@@ -28,6 +29,8 @@ class SlowWire:
         self._silent = threading.Event()
         self.connections = 0
         self._listener = socket.create_server((address, 0))
+        # What is on its way is lost by a cut: buffers of the kernel's own choice would hold seconds of it.
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -36,6 +39,7 @@ class SlowWire:
             while True:
                 near, _peer = self._listener.accept()
                 far = socket.create_connection((self._address, int(self._target.read_text())))
+                far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
                 self.connections += 1
                 self._ends += [near, far]
                 for one, other in ((near, far), (far, near)):

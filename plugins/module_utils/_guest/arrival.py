@@ -10,13 +10,12 @@ It decides nothing: the guest runs here when the source orders it, once. Until t
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from .._host.journald import log_record
 from .definition import Definition
@@ -29,10 +28,11 @@ from .move_channel import free_port, inet, listening_port, set_up, state, take_d
 from .move_credentials import find_credentials
 from .move_line import ALIVE, BEGIN, CONTINUE, FINISH, GIVE_UP, LOST, REJOIN, TERMS
 from .move_mark import unmark_leaving
+from .move_outcomes import BEGUN, GIVEN_UP, GONE, ORDERED, RUNS, Outcomes, is_token, told
 from .move_terms import POSTCOPY, parse_terms, problems
 from .nics import GuestTaps
 from .paths import GuestPaths
-from .peer_link import PeerLink, listen
+from .peer_link import PeerLink, answer_in_words, listen
 from .qemu_binary import QemuBinary
 from .qmp import Qmp
 from .running_mark import mark_running
@@ -47,12 +47,15 @@ _LOAD_TIMEOUT = 10.0
 _PAUSE_TIMEOUT = 5.0
 _PATIENCE = 600.0
 _LOOK = 0.1
+# Seconds after which QEMU is taken to wait for a page, where it can.
+_GLANCE = 2.0
 _IDLE = 3600.0
 _AGAIN = "Let the destination wait for the guest (hostmem receive), and move it again."
 _IN_POSTCOPY = ("postcopy-active", "postcopy-paused")
 _HAS_GUEST = (*_IN_POSTCOPY, "completed")
-_TOKEN = re.compile("[0-9a-f]{32}")
 _ANNOUNCE = {"initial": 50, "max": 550, "rounds": 5, "step": 100}  # ms
+
+_Answer = TypeVar("_Answer")
 
 
 @dataclass
@@ -91,7 +94,9 @@ class Arrival:
         self._binary = binary
         self._taps = taps
         self._journal = Journal(paths)
-        self._ordered = (self._journal.read() or {}).get("step") == ARRIVED
+        self._outcomes = Outcomes(paths)
+        outcome = self._outcomes.of(progress.token)
+        self._ordered = outcome is not None and outcome.state in (ORDERED, RUNS)
         self._runs = False
         self._given_up = ""
         self._done = False  # once the source has been told so
@@ -110,7 +115,7 @@ class Arrival:
         credentials = find_credentials(self._progress.tls)
         if self._ordered:
             async with self._turn:
-                await self._go_on()
+                await self._try_to_go_on()
         server = await listen(self._progress.address, self._progress.port, credentials, self._serve)
         self._progress.port = server.sockets[0].getsockname()[1]  # the kernel's choice
         self._write()
@@ -166,6 +171,9 @@ class Arrival:
             return
         if now - self._noted > 1.0:
             self._write()
+            if self._ordered and not self._runs:
+                with suppress(HostmemError, OSError):  # who asks is told of it, and the last one who tries
+                    await self._try_to_go_on()
         if not self._generation.alive.alive():
             await self._dissolve("QEMU here ended.")
         elif self._ordered:
@@ -178,43 +186,80 @@ class Arrival:
             await self._fall_silent(silent)
 
     async def _fall_silent(self, silent: float) -> None:
-        """The source says nothing before its order. Once post-copy has begun its QEMU has no way back, and this one is the guest's last."""
-        if not self._progress.postcopy or not await self._in_postcopy():
+        """The source says nothing before its order. Of a pre-copy it can go on with the guest. Of a post-copy its QEMU may have no way back,
+        and says so by ending the channel when it has: until then this QEMU may be the guest's last."""
+        if not self._progress.postcopy:
             await self._dissolve(f"The source was silent for {SILENCE:.0f} s.")
+            return
+        status = await self._status()
+        if status in ("setup", "failed"):
+            await self._dissolve(f"The source was silent for {SILENCE:.0f} s, and the migration is {status} here.")
         elif silent > POSTCOPY_SILENCE:
             raise HostmemError(
                 f"Guest {self._paths.name} is here for a part, and nobody has ordered it to run here.",
-                cause=f"The source, {self._source}, was silent for {POSTCOPY_SILENCE:.0f} s after post-copy had begun.",
+                cause=f"The source, {self._source}, was silent for {POSTCOPY_SILENCE:.0f} s; the migration is {status or 'silent'}.",
                 cure=f"Bring the source back; then run on both hosts: hostmem recover {self._paths.name}",
             )
 
-    async def _in_postcopy(self) -> bool:
+    async def _glance(self, asking: Awaitable[_Answer]) -> _Answer:
+        """An answer of QEMU's, whose main loop may wait for a page in post-copy.
+
+        :raises HostmemError: there is none now.
+        """
         try:
-            return (await self._qmp.migration()).get("status") in _IN_POSTCOPY
-        except HostmemError:  # its main loop waits for a page
-            return self._generation.alive.alive()
+            return await asyncio.wait_for(asking, _GLANCE)
+        except asyncio.TimeoutError:
+            raise HostmemError(
+                f"QEMU of guest {self._paths.name} does not answer.",
+                cause="Its main loop waits for a part of the guest's memory.",
+                cure="Mend the network between the two hosts.",
+            ) from None
+
+    async def _status(self) -> str:
+        """Of the migration; empty while QEMU does not answer."""
+        with suppress(HostmemError):
+            return str((await self._glance(self._qmp.migration())).get("status"))
+        return ""
 
     async def _finish_alone(self) -> None:
         """The source has gone after its order: if it has sent everything, it is not needed any more."""
-        if not self._runs:
-            await self._go_on()
-        status = (await self._qmp.migration()).get("status")
+        status = await self._status()
         if status == "completed":
-            await take_down(self._qmp, {})
+            await self._settle_down()
             self._over.set()
             return
         if time.monotonic() - self._heard > _PATIENCE:
             raise HostmemError(
                 f"Guest {self._paths.name} runs here, but a part of its memory is still at {self._source or 'its source'}, which is silent.",
-                cause=f"The migration is {status}: what the guest needs of that part, it waits for.",
+                cause=f"The migration is {status or 'silent'}: what the guest needs of that part, it waits for.",
                 cure=f"Bring the source back; then run on both hosts: hostmem recover {self._paths.name}",
             )
 
+    async def _settle_down(self) -> None:
+        """The whole guest is here, and was ordered to run here."""
+        if not self._runs:
+            await self._go_on()
+        await take_down(self._qmp, {})
+
     async def _dissolve(self, why: str) -> None:
-        """End this QEMU, which has not run the guest; or has died with it."""
-        self._given_up = f"{why} The guest was ordered to run in it, and is lost." if self._ordered else why
+        """End this QEMU, which has not run the guest; or has died with it. Then, and not before, the source may know.
+
+        :raises HostmemError: it cannot be ended.
+        """
+        if not await end(self._generation.alive):
+            raise HostmemError(
+                f"QEMU of guest {self._paths.name} (process {self._generation.alive.pid}) cannot be killed.",
+                cause="It is stuck in the kernel.",
+                cure="See dmesg.",
+            )
+        if self._ordered:
+            why = f"{why} The guest was ordered to run in it, and is lost."
+        if self._progress.token:
+            # Without QEMU it says the same as what is kept already.
+            with suppress(OSError):
+                self._outcomes.record(self._progress.token, GONE if self._ordered else GIVEN_UP, why)
+        self._given_up = why
         self._heard = time.monotonic()
-        await end(self._generation.alive)
         forget_generation(self._paths, self._generation.number)
         forget_prepared(self._paths)
         self._journal.clear()
@@ -225,14 +270,7 @@ class Arrival:
         while not self._over.is_set():
             message = await link.hear(time.monotonic() + _IDLE)
             async with self._turn:
-                try:
-                    answer = await self._answer(message)
-                except HostmemError as error:
-                    answer = {"error": error.as_dict()}
-                except OSError as error:
-                    answer = {"error": {"message": f"{socket.gethostname()} failed at it.", "cause": str(error)}}
-                except (KeyError, TypeError, ValueError) as error:
-                    answer = {"error": {"message": "The source's message cannot be understood.", "cause": repr(error)}}
+                answer = await answer_in_words(self._answer, message)
                 if self._progress.token and message.get("token") == self._progress.token:
                     self._heard = time.monotonic()
             answer["serial"] = message.get("serial")
@@ -241,22 +279,17 @@ class Arrival:
                 self._over.set()
 
     async def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
-        word, token = message.get("word"), str(message.get("token", ""))
-        if self._progress.token and token != self._progress.token:
-            raise Refused(
-                "Another move of the guest is under way here.",
-                "Its token is another.",
-                "Wait until that one has ended.",
-            )
-        if self._given_up and word in (TERMS, BEGIN):
-            raise Refused(f"Guest {self._paths.name} is not waited for any more.", self._given_up, _AGAIN)
+        word, token = str(message.get("word", "")), str(message.get("token", ""))
+        if word == TERMS or (word == BEGIN and token != self._progress.token):
+            return await self._answer_newcomer(word, token, message)
+        if not self._progress.token or token != self._progress.token:
+            return told(self._outcomes, self._paths.name, word, token)
         if self._ordered and not self._given_up and not self._generation.alive.alive():
             await self._dissolve("QEMU here ended.")
         if self._given_up:
             return self._gone()
-        if word == TERMS:
-            return await self._check(message)
-        answers: dict[Any, Callable[[], Awaitable[dict[str, Any]]]] = {
+        answers: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {
+            BEGIN: self._begun,
             ALIVE: self._alive,
             CONTINUE: self._continue,
             FINISH: self._finish,
@@ -264,13 +297,22 @@ class Arrival:
             REJOIN: self._rejoin,
             LOST: self._lose,
         }
-        if word == BEGIN:
-            return await self._begin(token, message)
-        if not self._progress.token or word not in answers:
-            raise Refused(
-                f"There is no move here to which {word!r} belongs.", "None was begun, or it has ended.", _AGAIN
-            )
+        if word not in answers:
+            raise Refused(f"{word!r} is nothing that is understood here.", "Another release asks.", _AGAIN)
         return await answers[word]()
+
+    async def _answer_newcomer(self, word: str, token: str, message: dict[str, Any]) -> dict[str, Any]:
+        if self._progress.token and token != self._progress.token:
+            raise Refused(
+                "Another move of the guest is under way here.",
+                "Its token is another.",
+                "Wait until that one has ended.",
+            )
+        if self._given_up:
+            raise Refused(f"Guest {self._paths.name} is not waited for any more.", self._given_up, _AGAIN)
+        if word == TERMS:
+            return await self._check(message)
+        return await self._begin(token, message)
 
     def _gone(self) -> dict[str, Any]:
         """What tells the source whether it may go on with the guest: not when it may have run here."""
@@ -297,45 +339,82 @@ class Arrival:
         return {"qemu": self._binary.as_dict()}
 
     async def _begin(self, token: str, message: dict[str, Any]) -> dict[str, Any]:
-        if not self._progress.token:
-            if not _TOKEN.fullmatch(token):
-                raise Refused("A move needs a token.", f"{token!r} is none: 32 hexadecimal digits are.", _AGAIN)
-            await self._check(message)
-            terms = parse_terms(message.get("terms"))
-            self._progress.postcopy = terms.method == POSTCOPY
-            self._progress.was_running = terms.was_running
-            # It ends, or stays a QEMU that nothing can be done with, when it fails: it is ended in any case.
-            stays = {"exit-on-error": False} if self._binary.version >= (9, 1, 0) else {}
-            await self._qmp.send("migrate-incoming", {"channels": inet(self._progress.address, 0), **stays})
-            self._progress.migration_port = await listening_port(self._qmp)
-            self._progress.token = token
-            self._source = str(message.get("from") or "")
-            self._write()
+        if not is_token(token):
+            raise Refused("A move needs a token.", f"{token!r} is none: 32 hexadecimal digits are.", _AGAIN)
+        if self._outcomes.of(token) is not None:
+            raise Refused("A move begins once.", "What became of the one with this token is known.", _AGAIN)
+        await self._check(message)
+        terms = parse_terms(message.get("terms"))
+        self._outcomes.record(token, BEGUN)
+        # It ends, or stays a QEMU that nothing can be done with, when it fails: it is ended in any case.
+        stays = {"exit-on-error": False} if self._binary.version >= (9, 1, 0) else {}
+        await self._qmp.send("migrate-incoming", {"channels": inet(self._progress.address, 0), **stays})
+        self._progress.migration_port = await listening_port(self._qmp)
+        self._progress.postcopy = terms.method == POSTCOPY
+        self._progress.was_running = terms.was_running
+        self._progress.token = token
+        self._source = str(message.get("from") or "")
+        self._write()
+        return await self._begun()
+
+    async def _begun(self) -> dict[str, Any]:
         return {"port": self._progress.migration_port, "state": await state(self._qmp)}
 
     async def _alive(self) -> dict[str, Any]:
-        status = ""
-        with suppress(HostmemError):  # its main loop may wait for a page
-            status = str((await self._qmp.migration()).get("status"))
-        return {"status": status}
+        return {"status": await self._status()}
 
     async def _continue(self) -> dict[str, Any]:
-        """The order."""
+        """The order. It counts from when it is on its device; in post-copy it may be carried out later, when a page has come."""
         if not self._ordered:
-            deadline = time.monotonic() + _LOAD_TIMEOUT
-            while (status := (await self._qmp.migration()).get("status")) not in _HAS_GUEST:
-                if status == "failed" or time.monotonic() >= deadline:
-                    await self._dissolve(f"The migration is {status} here.")
-                    return self._gone()
-                await asyncio.sleep(0.001)
-            self._journal.write(ARRIVED, **asdict(self._progress))
+            waits = await self._until_loaded()
+            if self._given_up:
+                return self._gone()
+            if waits:
+                return {"waits": waits}
+            self._outcomes.record(self._progress.token, ORDERED)
             self._ordered = True
+            self._write()
         if not self._runs:
+            await self._try_to_go_on()
+        return {"running": self._runs, "ordered": True}
+
+    async def _until_loaded(self) -> str:
+        """Wait until QEMU has the guest's devices and can run it. What is still to come, when it takes long in post-copy, of which the source
+        cannot take the guest back; else the guest is given up then."""
+        deadline = time.monotonic() + _LOAD_TIMEOUT
+        while True:
+            status, run_state = await self._status(), ""
+            with suppress(HostmemError):
+                run_state = await self._glance(self._qmp.status())
+            # "inmigrate" until the devices are there, although QEMU before 11 calls its migration postcopy-active by then.
+            if status in _HAS_GUEST and run_state not in ("", "inmigrate"):
+                return ""
+            late = time.monotonic() >= deadline
+            if status == "failed" or not self._generation.alive.alive() or (late and not self._progress.postcopy):
+                await self._dissolve(f"The migration is {status or 'silent'} here.")
+                return ""
+            if late:
+                return f"The migration is {status or 'silent'} there, QEMU {run_state or 'silent'}."
+            await asyncio.sleep(0.001)
+
+    async def _try_to_go_on(self) -> None:
+        """Let the guest run, unless QEMU waits for a page in the middle of it; it is tried again then.
+
+        :raises HostmemError: QEMU does not do it.
+        """
+        if not self._progress.postcopy:
             await self._go_on()
-        return {"running": True}
+            return
+        try:
+            await self._glance(self._go_on())
+        except CommandRefused:
+            raise
+        except HostmemError:
+            if not self._generation.alive.alive():
+                raise
 
     async def _go_on(self) -> None:
-        """Let the guest run, in which post-copy may still wait for pages. What failed in the middle can be done again."""
+        """Let the guest run. What failed in the middle can be done again."""
         if self._progress.was_running and await self._qmp.status() != "running":
             if self._taps is not None:
                 self._taps.draw_traffic()
@@ -344,6 +423,7 @@ class Arrival:
         make_current(self._paths, Generation(self._generation.paths, self._generation.process, {}))
         mark_running(self._paths, self._generation.number)
         unmark_leaving(self._paths)
+        self._outcomes.record(self._progress.token, RUNS)
         self._runs = True
 
     async def _finish(self) -> dict[str, Any]:
@@ -359,16 +439,14 @@ class Arrival:
                     cure="See dmesg and QEMU's log there.",
                 )
             await asyncio.sleep(0.01)
-        await take_down(self._qmp, {})
+        await self._settle_down()
         self._done = True
         return {"finished": True}
 
     async def _rejoin(self) -> dict[str, Any]:
         """The channel of a post-copy broke: QEMU waits for the source on another port. Out of band, as its main loop may wait for a page."""
-        if not self._ordered or not self._progress.postcopy:
-            raise Refused(
-                "No post-copy is under way here.", "The guest has not been told to run here by post-copy.", _AGAIN
-            )
+        if not self._progress.postcopy:
+            raise Refused("No post-copy is under way here.", "The guest came by pre-copy.", _AGAIN)
         with suppress(CommandRefused):  # it has noticed by itself
             await self._qmp.execute_at_once("migrate-pause")
         deadline = time.monotonic() + _PAUSE_TIMEOUT
@@ -383,8 +461,8 @@ class Arrival:
                 await asyncio.sleep(_LOOK)
 
     async def _give_up(self) -> dict[str, Any]:
-        if self._ordered:
-            raise Refused("The guest runs here already.", "It was told to.", "Leave it here.")
+        if self._ordered:  # what the source did not hear
+            return {"running": self._runs, "ordered": True}
         await self._dissolve("The source called it off.")
         self._done = True
         return self._gone()

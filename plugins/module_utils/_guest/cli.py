@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import managed, verbs
+from .answer import AnswerOptions
 from .config import DEFAULT_PATH, Config, load_config
 from .definition import NAME
 from .errors import HostmemError
@@ -104,6 +105,10 @@ def _add_moves(sub: Any) -> None:
     receive.add_argument("--listen", required=True, metavar="ADDRESS", help="address of this host")
     receive.add_argument("--port", type=int, default=0, help="TCP port (default: the kernel chooses; see hostmem info)")
     receive.add_argument("--timeout", type=float, default=120.0, help="seconds to wait (default: %(default)s)")
+    answer = sub.add_parser("answer", help="tell another host what became of a move of its to this one")
+    answer.add_argument("--listen", required=True, metavar="ADDRESS", help="address of this host to which it moved")
+    answer.add_argument("--port", type=int, required=True, help="TCP port to which it moved")
+    answer.add_argument("--timeout", type=float, default=120.0, help="seconds to wait (default: %(default)s)")
     migrate = sub.add_parser("migrate", help="send a running guest to another host")
     migrate.add_argument("--to", required=True, metavar="ADDRESS", help="where hostmem receive waits")
     migrate.add_argument("--port", type=int, required=True, help="TCP port where hostmem receive waits")
@@ -113,7 +118,7 @@ def _add_moves(sub: Any) -> None:
         "--timeout", type=float, default=3600.0, help="seconds until the guest is paused (default: %(default)s)"
     )
     migrate.add_argument("--check", action="store_true", help="ask the destination, change nothing")
-    for command in (receive, migrate):
+    for command in (receive, answer, migrate):
         command.add_argument("--plain", action="store_true", help="in clear, without TLS")
         command.add_argument("names", nargs=1, metavar="NAME")
 
@@ -156,7 +161,7 @@ def _run(config: Config, options: argparse.Namespace) -> list[dict[str, Any]]:
     if verb == "define":
         return _define(config, options.check, options.assume_stopped)
     names = _names(config, options)
-    if verb in ("receive", "migrate"):
+    if verb in ("receive", "answer", "migrate"):
         return _move(config, names[0], options)
     if verb == "unit":
         return [run_line(config, options.line, names[0], Limits(options.save_timeout, options.timeout))]
@@ -179,6 +184,9 @@ def _move(config: Config, name: str, options: argparse.Namespace) -> list[dict[s
     if options.verb == "receive":
         wanted = ReceiveOptions(options.listen, options.port, options.plain, options.timeout)
         return verbs.receive_guest(config, name, wanted)
+    if options.verb == "answer":
+        asked = AnswerOptions(options.listen, options.port, options.plain, options.timeout)
+        return verbs.answer_guest(config, name, asked)
     move = MoveOptions(
         options.to, options.port, options.method, options.plain, options.max_pause, options.timeout, options.check
     )

@@ -127,23 +127,39 @@ class Departure:
         :raises GuestLost: it did not run there, and cannot go back.
         :raises HostmemError: it did not run there, and goes on here; or that is not known.
         """
-        self.write(ORDERED)
-        try:
-            answer = await self.line.ask(CONTINUE, ORDER_TIMEOUT)
-        except HostmemError as error:
-            raise in_doubt(self.paths.name, self.line, error) from error
-        if answer.get("running") is True:
+        answer = await self._give_order()
+        if answer.get("running") is True or answer.get("ordered") is True:
             return
         await self._bury_lost(answer)
         why = answer.get("given_up")
         if not isinstance(why, str):
-            raise in_doubt(self.paths.name, self.line, HostmemError("Its answer is none to the order.", str(answer)))
+            raise in_doubt(
+                self.paths.name, self.line, HostmemError("Its answer is none to the order.", str(answer), _AGAIN)
+            )
         if await self._in_postcopy():
             await self._bury_lost({"lost": f"Post-copy had begun. {why}"})
         await self.go_back()
         raise HostmemError(
             f"Guest {self.paths.name} was not moved: it goes on here.", f"{self.line.address}: {why}", _AGAIN
         )
+
+    async def _give_order(self) -> dict[str, Any]:
+        """The answer to it; in post-copy QEMU there may need the channel before it can carry it out."""
+        deadline = time.monotonic() + ORDER_TIMEOUT
+        while True:
+            self.write(ORDERED)
+            try:
+                answer = await self.line.ask(CONTINUE, ORDER_TIMEOUT)
+            except HostmemError as error:
+                raise in_doubt(self.paths.name, self.line, error) from error
+            if not isinstance(answer.get("waits"), str):
+                return answer
+            migration = await self.qmp.migration()
+            if migration.get("status") == "postcopy-paused":
+                await self._rejoin(str(migration.get("error-desc", "")))
+            elif time.monotonic() >= deadline:
+                raise in_doubt(self.paths.name, self.line, HostmemError("It has not come.", answer["waits"], _AGAIN))
+            await asyncio.sleep(_SLOW_POLL)
 
     async def _bury_lost(self, answer: dict[str, Any]) -> None:
         """End the QEMU here when the guest ran at the destination, or may have, and is no more.
@@ -236,6 +252,8 @@ class Departure:
             self.write(ORDERED)
             try:
                 answer = await self.line.ask(REJOIN, _REJOIN_ANSWER)
+                if isinstance(answer.get("given_up"), str):
+                    answer = {"lost": f"Post-copy had begun. {answer['given_up']}"}
                 await self._bury_lost(answer)
                 channels = inet(self.line.address, _port(answer))
                 await self.qmp.send("migrate", {"channels": channels, "resume": True})
@@ -307,10 +325,19 @@ class Departure:
         """
         with suppress(CommandRefused):  # post-copy began in this moment
             await cancel(self.qmp)
+        await self._end_device_state()
         if await self._in_postcopy():
             return False
         await self.go_back()
         return True
+
+    async def _end_device_state(self) -> None:
+        """From QEMU 11 on the guest can go back until the destination has its devices: the channel is ended unless it has."""
+        deadline = time.monotonic() + _REST_TIMEOUT
+        while (await self.qmp.migration()).get("status") == "postcopy-device" and time.monotonic() < deadline:
+            with suppress(CommandRefused):  # it ends in this moment
+                await self.qmp.execute_at_once("migrate-pause")
+            await asyncio.sleep(_SLOW_POLL)
 
 
 def _port(answer: dict[str, Any]) -> int:

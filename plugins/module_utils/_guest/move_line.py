@@ -80,5 +80,6 @@ def in_doubt(name: str, line: Line, error: HostmemError) -> HostmemError:
     return HostmemError(
         f"Guest {name} was told to go on at {line.address}, which has not answered: it stands still here until that is known.",
         cause=str(error),
-        cure=f"When {line.address} can be reached again, run here: hostmem recover {name}",
+        cure=f"Let {line.address} tell what became of it (there, hostmem answer {name} with the same --listen and --port), and run here:"
+        f" hostmem recover {name}",
     )

@@ -56,7 +56,7 @@ async def settle_orphan(paths: GuestPaths, line: Line) -> None:
             cause=str(error),
             cure=f"When {line.address} can be reached again, run here: hostmem recover {paths.name}",
         ) from error
-    if answer.get("running") is not True:
+    if answer.get("running") is not True and answer.get("ordered") is not True:
         raise bury(paths, line, str(answer.get("lost") or answer.get("given_up") or answer))
 
 

@@ -109,6 +109,11 @@ class GuestPaths:
         return f"{self.state}/moved.json"
 
     @property
+    def arrivals(self) -> str:
+        """Directory: what became of each move to this host; survives a reboot."""
+        return f"{self.state}/arrivals"
+
+    @property
     def checkpoint(self) -> str:
         """Directory of a saved guest's device state and manifest."""
         return f"{self.state}/checkpoint"

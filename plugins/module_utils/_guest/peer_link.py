@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable
@@ -24,6 +25,7 @@ from .move_credentials import Credentials
 _LONGEST = 8 << 20  # bytes of a message; what a guest consists of is told in one
 _CONNECT = 5.0
 _POLL = 0.1
+_SAME_RELEASE = "Install the same release of the runtime on both hosts (role hypervisor)."
 _LOOK_THERE = "See what hostmem receive says on the other host, then try again."
 
 
@@ -98,6 +100,23 @@ class PeerLink:
         self.drop()
         with suppress(OSError, asyncio.TimeoutError):
             await asyncio.wait_for(self._writer.wait_closed(), 1.0)
+
+
+async def answer_in_words(
+    answer: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]], message: dict[str, Any]
+) -> dict[str, Any]:
+    """The answer to a message, or the error that came of it in its place."""
+    try:
+        return await answer(message)
+    except HostmemError as error:
+        return {"error": error.as_dict()}
+    except OSError as error:
+        return {"error": {"message": f"{socket.gethostname()} failed at it.", "cause": str(error), "cure": _LOOK_THERE}}
+    except (KeyError, TypeError, ValueError) as error:
+        cause = repr(error)
+        return {
+            "error": {"message": "The source's message cannot be understood.", "cause": cause, "cure": _SAME_RELEASE}
+        }
 
 
 async def dial(address: str, port: int, credentials: Credentials | None, deadline: float) -> PeerLink:

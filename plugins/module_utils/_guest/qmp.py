@@ -46,6 +46,7 @@ class Qmp:
         self._events = EventListener()
         self._client.register_listener(self._events)
         self._seen: list[Message] = []
+        self._unanswered: set[asyncio.Task[object]] = set()
 
     async def connect(self) -> None:
         """:raises HostmemError: nobody answers."""
@@ -90,7 +91,10 @@ class Qmp:
 
     async def _answer(self, command: str, arguments: dict[str, Any], oob: bool) -> Any:
         try:
-            return await asyncio.wait_for(self._client.execute(command, arguments or None, oob), COMMAND_TIMEOUT)
+            asking = (
+                self._client.execute(command, arguments or None, True) if oob else self._ask_in_turn(command, arguments)
+            )
+            return await asyncio.wait_for(asking, COMMAND_TIMEOUT)
         except ExecuteError as error:
             raise CommandRefused(f"QEMU refused {command}.", cause=str(error)) from error
         except asyncio.TimeoutError as error:
@@ -103,6 +107,25 @@ class Qmp:
             raise HostmemError(
                 f"QEMU went away during {command}.", cause=str(error) or type(error).__name__, cure=_GONE
             ) from error
+
+    async def _ask_in_turn(self, command: str, arguments: dict[str, Any]) -> Any:
+        """QEMU takes eight commands that its main loop has not come to, and then reads no others, out of band neither
+        (QMP_REQ_QUEUE_LEN_MAX, monitor/qmp.c, QEMU 8.2 to 11.1): one that got no answer in time is waited for before the next is sent."""
+        while self._unanswered:
+            await asyncio.wait(self._unanswered)
+        asking = asyncio.ensure_future(self._client.execute(command, arguments or None))
+        try:
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            if not asking.done():
+                self._unanswered.add(asking)
+                asking.add_done_callback(self._forget_unanswered)
+            raise
+
+    def _forget_unanswered(self, asking: asyncio.Task[object]) -> None:
+        self._unanswered.discard(asking)
+        if not asking.cancelled():
+            asking.exception()  # nobody waits for it any more
 
     async def wait_event(self, wanted: Callable[[dict[str, Any]], _Wanted], deadline: float) -> _Wanted | None:
         """Wait for an event that came since connecting; ``deadline`` as time.monotonic().

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from .._host.users import run_as
+from .answer import AnswerOptions, answer
 from .checkpoint_store import is_saved
 from .claims import refuse_shared
 from .config import Config
@@ -351,6 +352,12 @@ def receive_guest(config: Config, name: str, options: ReceiveOptions) -> list[Re
         if not results[0]["ok"]:
             each([name], lambda name: release_guest(config, name))
     return results
+
+
+def answer_guest(config: Config, name: str, options: AnswerOptions) -> list[Result]:
+    """Tell another host what became of a move of its to this one."""
+    known = each([name], lambda name: _known(config, name))
+    return as_user(config, [name], lambda name: answer(config, name, options)) if known[0]["ok"] else known
 
 
 def _prepare_arrival(config: Config, name: str) -> dict[str, Any]:
