@@ -87,8 +87,6 @@ def test_postcopy_on_a_silent_network(host: EngineHost) -> None:
             in_postcopy(hosts, sending)
             before = wire.connections
             wire.fall_silent()
-            time.sleep(3)
-            wire.speak()
             wait_for_more(wire, before)
             wire.hasten(1e9)
             result_of(sending)
@@ -111,6 +109,98 @@ def test_postcopy_cut_and_source_runtime_killed(host: EngineHost) -> None:
             wire.hasten(1e9)
             sending.communicate()
             result_of(receiving)
+        hosts.assert_arrived()
+
+
+def switched_into_silence(hosts: TwoHosts, wire: SlowWire) -> tuple[subprocess.Popen[str], subprocess.Popen[str]]:
+    """A post-copy whose switch has gone over the wire for no part: what QEMU sent for it is held there."""
+    signs = hosts.source.root / "fake-signs"
+    signs.mkdir()
+    signs.chmod(0o777)
+    come, go = signs / "come", signs / "go"
+    wait = f"[time.sleep(0.01) for _look in iter(lambda: os.path.exists({str(go)!r}), True)]"
+    act = f"import time; open({str(come)!r}, 'w').close(); {wait}"
+    with hosts.source.at_command("migrate-continue", act, "before"):
+        receiving = hosts.wait_for_guest()
+        sending = hosts.source.begin(*hosts.words("postcopy", "--max-pause", "30"))
+        wait_until(come.exists, "no switch came")
+        wire.hasten(1e9)
+        wait_until(lambda: not wire.held(), "the wire does not become empty")
+        wire.fall_silent()
+        go.touch()
+        wait_until(wire.held, "nothing was sent")
+    return receiving, sending
+
+
+def test_cut_before_the_devices_are_there(host: EngineHost) -> None:
+    """QEMU before 11 goes into post-copy with the last byte that it writes for it, and has no way back then: the guest is lost."""
+    with two_hosts(host) as hosts:
+        hosts.boot()
+        with wired(hosts) as wire:
+            receiving, sending = switched_into_silence(hosts, wire)
+            journal = host.run_directory("g") / "journal.json"
+            wait_until(lambda: '"ordered"' in journal.read_text(), "the source does not go into post-copy")
+            wire.cut()
+            sent = answer_of(sending)
+            assert not sent["ok"]
+            refuses(sent["error"], "Guest g is lost", "Post-copy had begun")
+            assert not answer_of(receiving)["ok"]
+        hosts.assert_lost()
+
+
+def test_cut_before_the_devices_are_there_from_qemu_11(host: EngineHost) -> None:
+    """It stays postcopy-device until the target has them, and goes on with the guest by itself."""
+    host.install("11.1")
+    with two_hosts(host, "11.1") as hosts:
+        hosts.boot()
+        with wired(hosts) as wire:
+            receiving, sending = switched_into_silence(hosts, wire)
+            wire.cut()
+            assert not answer_of(sending)["ok"]
+            assert not answer_of(receiving)["ok"]
+        hosts.assert_stayed()
+
+
+def test_silence_before_the_devices_are_there_from_qemu_11(host: EngineHost) -> None:
+    """Nobody is told of it: after the longest pause the channel is ended, and the guest goes on."""
+    host.install("11.1")
+    with two_hosts(host, "11.1") as hosts:
+        hosts.boot()
+        with (
+            wired(hosts) as wire,
+            host.patched("_guest/send.py", "self._progress.max_pause\n        await", "6.0\n        await"),
+        ):
+            receiving, sending = switched_into_silence(hosts, wire)
+            assert not answer_of(sending)["ok"]
+            wire.cut()
+            assert not answer_of(receiving)["ok"]
+        hosts.assert_stayed()
+
+
+def test_silence_while_qemu_waits_for_a_page(host: EngineHost) -> None:
+    """Its main loop does, right before it is to let the guest run: it answers nothing but what comes out of band, and only as long as there is
+    not too much else that it has not come to."""
+    with two_hosts(host) as hosts:
+        place = hosts.target.root / "fake-asked"
+        place.mkdir()
+        place.chmod(0o777)
+        anchor = '            await self._qmp.execute("cont")\n'
+        read = f"""            import os
+            if not os.path.exists({str(place / "done")!r}):
+                open({str(place / "done")!r}, "w").close()
+                await self._qmp.send("pmemsave", {{"val": 0, "size": {64 << 20}, "filename": "/dev/null"}})
+"""
+        hosts.boot()
+        with wired(hosts) as wire, hosts.target.patched("_guest/arrival.py", anchor, read + anchor):
+            receiving = hosts.wait_for_guest()
+            sending = host.begin(*hosts.words("postcopy"))
+            wait_until((place / "done").exists, "no order came")
+            before = wire.connections
+            wire.fall_silent()
+            wait_for_more(wire, before)
+            wire.hasten(1e9)
+            assert result_of(sending)["changed"]
+            assert result_of(receiving)["how"] == "arrived"
         hosts.assert_arrived()
 
 

@@ -8,31 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
-from typing import Any
 
 import pytest
 
 from support.engine import EngineHost
-from support.moves import ADDRESS, TwoHosts, answer_of, impatient, once, result_of, two_hosts
+from support.moves import answer_of, asked, impatient, once, result_of, two_hosts
 from support.sound import refuses
 
 METHODS = ["precopy", "postcopy"]
 
 
-def asked(hosts: TwoHosts, **message: Any) -> dict[str, Any]:
-    """What the target answers to a stranger."""
-    with socket.create_connection((ADDRESS, hosts.port), 20) as line, line.makefile("rwb") as file:
-        file.write(json.dumps(message).encode() + b"\n")
-        file.flush()
-        answer: dict[str, Any] = json.loads(file.readline())
-        return answer
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_late_answers(host: EngineHost, method: str) -> None:
     """One to the question whether the target is there is on its way as the order is given."""
-    status = '        return {"status": status}\n'
+    status = '        return {"status": await self._status()}\n'
     with (
         two_hosts(host) as hosts,
         host.patched("_guest/send.py", "_WORD = 1.0", "_WORD = 0.0"),

@@ -119,7 +119,7 @@ def test_target_qemu_killed_before_the_order(host: EngineHost) -> None:
     """Pre-copy: it had everything, and was never told to run. The source goes on."""
     with two_hosts(host) as hosts, impatient(hosts):
         hosts.boot()
-        anchor = '            while (status := (await self._qmp.migration()).get("status")) not in _HAS_GUEST:\n'
+        anchor = '            status, run_state = await self._status(), ""\n'
         kill = "            import os; os.kill(self._generation.alive.pid, 9)\n"
         with hosts.target.patched("_guest/arrival.py", anchor, kill + anchor):
             receiving = hosts.wait_for_guest()
@@ -147,8 +147,8 @@ def test_order_not_answered(host: EngineHost) -> None:
     """The line breaks as the order is given, and nobody answers any more: the guest stands still until it is known where it runs."""
     with two_hosts(host) as hosts, hosts.target.patched("_guest/arrival.py", "\nSILENCE = 15.0", "\nSILENCE = 90.0"):
         hosts.boot()
-        hold = '            await self._go_on()\n        return {"running": True}'
-        deaf = '            await self._go_on()\n            await asyncio.sleep(12)\n        return {"running": True}'
+        hold = '            await self._try_to_go_on()\n        return {"running": self._runs'
+        deaf = '            await self._try_to_go_on()\n            await asyncio.sleep(12)\n        return {"running": self._runs'
         with (
             host.patched("_guest/departure.py", "ORDER_TIMEOUT = 30.0", "ORDER_TIMEOUT = 2.0"),
             hosts.target.patched("_guest/arrival.py", hold, deaf),

@@ -211,6 +211,15 @@ def answer_of(verb: subprocess.Popen[str], seconds: float = 120.0) -> dict[str, 
     return answer
 
 
+def asked(hosts: TwoHosts, **message: Any) -> dict[str, Any]:
+    """What the target answers to a stranger."""
+    with socket.create_connection((ADDRESS, hosts.port), 20) as line, line.makefile("rwb") as file:
+        file.write(json.dumps(message).encode() + b"\n")
+        file.flush()
+        answer: dict[str, Any] = json.loads(file.readline())
+        return answer
+
+
 @contextlib.contextmanager
 def two_hosts(source: EngineHost, version: str = "10.0", name: str = "g") -> Iterator[TwoHosts]:
     """The host of a test and another one."""

@@ -280,9 +280,10 @@ class Arrival:
 
     async def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
         word, token = str(message.get("word", "")), str(message.get("token", ""))
-        if word == TERMS or (word == BEGIN and token != self._progress.token):
+        current = bool(self._progress.token) and token == self._progress.token
+        if word == TERMS or (word == BEGIN and not current):
             return await self._answer_newcomer(word, token, message)
-        if not self._progress.token or token != self._progress.token:
+        if not current:
             return told(self._outcomes, self._paths.name, word, token)
         if self._ordered and not self._given_up and not self._generation.alive.alive():
             await self._dissolve("QEMU here ended.")

@@ -1,0 +1,204 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The target keeps what became of each move, and tells it: after a kill at any step, and after it went down as a whole."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.engine import EngineHost, wait_until
+from support.moves import ADDRESS, TwoHosts, answer_of, asked, impatient, once, result_of, two_hosts
+from support.sound import refuses
+
+METHODS = ["precopy", "postcopy"]
+KILL = "os.kill(os.getpid(), 9)"
+# For good: nobody recovers it either.
+DOWN = "os.kill(os.getpid(), 19)"
+
+
+def at_outcome(host: EngineHost, state: str, act: str, when: str = "after") -> contextlib.AbstractContextManager[None]:
+    """The runtime doing ``act`` once, right before or after what became of a move is known to last."""
+    path = f"arguments[{0 if when == 'before' else 1}]"
+    seen = f"{json.dumps(state)!r} in open({path}).read() and ({once(host, act)})"
+    return host.at_function("_guest/move_outcomes.py", "rename_durably", seen, when)
+
+
+def kept(host: EngineHost) -> list[str]:
+    """The states of all moves to this host."""
+    places = (Path(host.settings["state"]) / "g" / "arrivals").iterdir()
+    return [json.loads(place.read_text())["state"] for place in places]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("state", ["begun", "ordered", "runs"])
+def test_target_runtime_killed(host: EngineHost, state: str, when: str, method: str) -> None:
+    """Before the order is known to last it has not been given; from then on the recovery carries it out."""
+    with two_hosts(host) as hosts, impatient(hosts):
+        hosts.boot()
+        with at_outcome(hosts.target, state, KILL, when):
+            receiving = hosts.wait_for_guest()
+            if state == "begun":
+                host.refused(*hosts.words(method))
+            else:
+                assert host.one(*hosts.words(method))["changed"]
+            receiving.communicate()
+        if state == "begun":
+            hosts.assert_stayed()
+        else:
+            hosts.assert_arrived()
+            assert kept(hosts.target) == ["runs"]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_target_runtime_killed_as_it_gives_up(host: EngineHost, when: str) -> None:
+    with two_hosts(host) as hosts, impatient(hosts):
+        hosts.boot()
+        with at_outcome(hosts.target, "given-up", KILL, when):
+            receiving = hosts.wait_for_guest()
+            host.refused(*hosts.words("precopy", "--timeout", "0"))
+            receiving.communicate()
+        hosts.assert_stayed()
+
+
+# --- the target goes down with everything, and comes back
+
+
+def go_down(hosts: TwoHosts, receiving: subprocess.Popen[str]) -> None:
+    """All that a boot of the target would end; /run is empty afterwards."""
+    target = hosts.target
+    for pid in [*target.runtimes(), *target.qemu_pids("g")]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    receiving.communicate()
+    wait_until(lambda: not target.runtimes() and not target.qemu_pids("g"), "something lives on")
+    shutil.rmtree(target.run_directory("g"))
+    for file in target.memory.rglob("*qemu_back_mem*"):
+        file.unlink()
+
+
+@contextlib.contextmanager
+def gone_target(hosts: TwoHosts, state: str, when: str, method: str) -> Iterator[dict[str, Any]]:
+    """The target went down at a step, and nobody is there for the source; the error of its verb."""
+    with hosts.source.patched("_guest/departure.py", "ORDER_TIMEOUT = 30.0", "ORDER_TIMEOUT = 3.0"):
+        hosts.boot()
+        with at_outcome(hosts.target, state, DOWN, when):
+            receiving = hosts.wait_for_guest()
+            sending = hosts.source.begin(*hosts.words(method))
+            wait_until(hosts.target.stopped_runtimes, "the move has not come as far")
+            go_down(hosts, receiving)
+            answer = answer_of(sending)
+        assert not answer["ok"]
+        yield answer["error"]
+
+
+def recovered(hosts: TwoHosts) -> tuple[str, dict[str, Any]]:
+    """The source asks, as the target tells; what they say."""
+    answering = hosts.target.begin("answer", "--listen", ADDRESS, "--port", str(hosts.port), *hosts.options, "g")
+    outcome = hosts.source.one("recover", "g")["outcome"]
+    return outcome, result_of(answering)
+
+
+def test_gone_before_the_order(host: EngineHost) -> None:
+    """Asking gives it up: the guest goes on at the source."""
+    with two_hosts(host) as hosts, gone_target(hosts, "ordered", "before", "precopy") as error:
+        refuses(error, "stands still here until that is known", "hostmem answer g", "hostmem recover g")
+        outcome, told = recovered(hosts)
+        assert outcome == "took the move back: the guest goes on here"
+        assert (told["changed"], list(told["told"].values())) == (True, ["given-up"])
+        hosts.assert_stayed()
+
+
+def test_gone_after_the_order(host: EngineHost) -> None:
+    """It may have run there: it does not go on at the source, and that is said."""
+    with two_hosts(host) as hosts, gone_target(hosts, "ordered", "after", "precopy") as error:
+        refuses(error, "stands still here until that is known")
+        outcome, told = recovered(hosts)
+        assert outcome.startswith("the guest is lost: ")
+        assert (told["changed"], list(told["told"].values())) == (False, ["ordered"])
+        hosts.assert_lost()
+
+
+def test_gone_as_it_ran(host: EngineHost) -> None:
+    """It ran there: it is the target's, whatever became of that since."""
+    with two_hosts(host) as hosts, gone_target(hosts, "runs", "after", "precopy") as error:
+        refuses(error, "stands still here until that is known")
+        outcome, told = recovered(hosts)
+        assert outcome.startswith("finished the move")
+        assert (told["changed"], list(told["told"].values())) == (False, ["runs"])
+        assert host.qemu_pids("g") == []
+        refuses(host.refused("start", "g"), "was moved to 127.0.0.1")
+        hosts.assert_never_two()
+
+
+def test_gone_in_postcopy_before_the_order(host: EngineHost) -> None:
+    """The source's QEMU has no way back then."""
+    with two_hosts(host) as hosts, gone_target(hosts, "ordered", "before", "postcopy") as error:
+        refuses(error, "stands still here until that is known")
+        outcome, _told = recovered(hosts)
+        assert outcome.startswith("the guest is lost: ")
+        hosts.assert_lost()
+
+
+def test_source_asks_twice(host: EngineHost) -> None:
+    """The answer is the same, also when the first one got lost."""
+    with two_hosts(host) as hosts, gone_target(hosts, "ordered", "before", "precopy"):
+        say = '                await link.say({**await answer_in_words(self._answer, message), "serial": message.get("serial")})\n'
+        keep = "                await asyncio.sleep(60 + 0 * len(await answer_in_words(self._answer, message)))\n"
+        with (
+            hosts.target.patched("_guest/answer.py", say, keep),
+            host.patched("_guest/departure.py", "ORDER_TIMEOUT = 30.0", "ORDER_TIMEOUT = 5.0"),
+        ):
+            answering = hosts.target.begin("answer", "--listen", ADDRESS, "--port", str(hosts.port), "g")
+            refuses(host.refused("recover", "g"), "stands still here until that is known")
+            os.killpg(answering.pid, signal.SIGKILL)
+            answering.communicate()
+        hosts.target.wait_quiet()
+        assert kept(hosts.target) == ["given-up"]
+        outcome, _told = recovered(hosts)
+        assert outcome == "took the move back: the guest goes on here"
+        hosts.assert_stayed()
+
+
+def test_nobody_asks(host: EngineHost) -> None:
+    with two_hosts(host) as hosts:
+        hosts.boot()
+        error = hosts.target.refused("answer", "--listen", ADDRESS, "--port", "0", "--timeout", "0.1", "g")
+        refuses(error, "Nobody asked", "hostmem recover g")
+
+
+# --- moves that are not under way
+
+
+def test_a_move_that_was_called_off_does_not_begin(host: EngineHost) -> None:
+    """Its beginning may come late, over a line of its own."""
+    with two_hosts(host) as hosts:
+        hosts.options = ["--plain"]
+        hosts.boot()
+        receiving = hosts.wait_for_guest("--timeout", "5")
+        assert "given_up" in asked(hosts, word="give-up", token="a" * 32, serial=1)
+        refuses(asked(hosts, word="begin", token="a" * 32, serial=2, terms={})["error"], "begins once")
+        assert not answer_of(receiving)["ok"]
+
+
+@pytest.mark.parametrize("word", ["continue", "alive", "finish", "lost", "rejoin"])
+@pytest.mark.parametrize("token", ["b" * 32, "../../../../etc/passwd", ""])
+def test_a_move_that_is_not_known(host: EngineHost, token: str, word: str) -> None:
+    with two_hosts(host) as hosts:
+        hosts.options = ["--plain"]
+        hosts.target.define(hosts.target.heartbeat("g"))
+        receiving = hosts.wait_for_guest("--timeout", "3")
+        refuses(asked(hosts, word=word, token=token, serial=1)["error"], "No such move of guest g is known here")
+        assert not answer_of(receiving)["ok"]
