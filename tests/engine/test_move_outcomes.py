@@ -48,7 +48,10 @@ def test_target_runtime_killed(host: EngineHost, state: str, when: str, method: 
     """Before the order is known to last it has not been given; from then on the recovery carries it out."""
     with two_hosts(host) as hosts, impatient(hosts):
         hosts.boot()
-        with at_outcome(hosts.target, state, KILL, when):
+        with (
+            at_outcome(hosts.target, state, KILL, when),
+            host.patched("_guest/send.py", "_BEGIN_TIMEOUT = 30.0", "_BEGIN_TIMEOUT = 3.0"),
+        ):
             receiving = hosts.wait_for_guest()
             if state == "begun":
                 host.refused(*hosts.words(method))
