@@ -160,10 +160,7 @@ def test_source_asks_twice(host: EngineHost) -> None:
     with two_hosts(host) as hosts, gone_target(hosts, "ordered", "before", "precopy"):
         say = '                await link.say({**await answer_in_words(self._answer, message), "serial": message.get("serial")})\n'
         keep = "                await asyncio.sleep(60 + 0 * len(await answer_in_words(self._answer, message)))\n"
-        with (
-            hosts.target.patched("_guest/answer.py", say, keep),
-            host.patched("_guest/departure.py", "ORDER_TIMEOUT = 30.0", "ORDER_TIMEOUT = 5.0"),
-        ):
+        with hosts.target.patched("_guest/answer.py", say, keep):
             answering = hosts.target.begin("answer", "--listen", ADDRESS, "--port", str(hosts.port), "g")
             refuses(host.refused("recover", "g"), "stands still here until that is known")
             os.killpg(answering.pid, signal.SIGKILL)

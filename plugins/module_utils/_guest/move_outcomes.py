@@ -21,6 +21,7 @@ from typing import Any
 
 from .._host.durable import rename_durably, sync_directory, sync_file, write_new
 from .._host.files import read_plain, remove_file
+from .._host.unfinished import remove_unfinished
 from .errors import Refused
 from .move_line import GIVE_UP
 from .paths import GuestPaths
@@ -87,13 +88,13 @@ class Outcomes:
         write_new(new, json.dumps({"state": state, "why": why, "at": time.time()}).encode())
         sync_file(new)
         rename_durably(new, self._path(token))
-        if state == BEGUN:
-            self._prune()
+        self._prune()
 
     def _path(self, token: str) -> str:
         return f"{self._paths.arrivals}/{token}"
 
     def _prune(self) -> None:
+        remove_unfinished(self._paths.arrivals)
         with os.scandir(self._paths.arrivals) as entries:
             known = sorted((entry.stat().st_mtime_ns, entry.path) for entry in entries)
         for _time, path in known[:-KEPT]:

@@ -43,6 +43,7 @@ async def recover_move(paths: GuestPaths, entry: dict[str, Any], living: dict[in
     if entry["step"] in (SENDING, ORDERED):
         return await _recover_source(paths, entry, generation)
     if generation is None:
+        forget_prepared(paths)
         return "QEMU, in which the guest ran, was gone" if entry["step"] == ARRIVED else "the guest had not come"
     if not entry.get("token"):
         await end(generation.alive)
