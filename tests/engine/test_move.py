@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from support.certificates import Authority
+from support.credentials import Authority
 from support.engine import EngineHost
-from support.moves import TwoHosts, answer_of, result_of, two_hosts
+from support.moves import SOURCE, TwoHosts, answer_of, result_of, two_hosts
 from support.sound import refuses, undisturbed
 
 METHODS = ["precopy", "postcopy"]
@@ -154,7 +154,7 @@ def test_disk_of_another_file_system(host: EngineHost) -> None:
         disk.write_bytes(b"\0" * (1 << 20))
         disk.chmod(0o666)
         hosts.boot(disks=[{"id": "d0", "path": str(disk), "format": "raw", "shared": True}])
-        with host.patched("_guest/move_terms.py", "int(found[1]) for path", "int(found[1]) + 1 for path"):
+        with host.patched("_guest/move_terms.py", "{found.inode}", "{found.inode + 1}"):
             refused(hosts, f"{disk} is another file here than there")
 
 
@@ -172,7 +172,7 @@ def test_shared_disk(host: EngineHost, method: str) -> None:
 def test_other_authority(host: EngineHost) -> None:
     with two_hosts(host) as hosts:
         hosts.boot()
-        hosts.equip(host, Authority("other"))
+        hosts.equip(host, Authority(host.root / "fake-other-authority"), SOURCE)
         refused(hosts, "is not trusted", "certificates of the same authority")
 
 

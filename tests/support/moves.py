@@ -19,12 +19,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from support.certificates import Authority
+from support.credentials import Authority
 from support.engine import EngineHost, wait_until
 from support.host import USER
 from support.sound import assert_alive, assert_nothing_left, assert_sound
 
 ADDRESS = "127.0.0.1"
+# In their certificates.
+SOURCE, TARGET = "hv1.example.com", "hv2.example.com"
 
 
 class TwoHosts:
@@ -34,19 +36,20 @@ class TwoHosts:
         self.source = source
         self.name = name
         self.target = self._made = EngineHost(Path(tempfile.mkdtemp(prefix="hm", dir="/tmp")), version)
-        self.authority = Authority()
-        for host in (self.source, self.target):
-            self.equip(host, self.authority)
+        self.authority = Authority(source.root / "fake-authority")
+        for host, own in ((self.source, SOURCE), (self.target, TARGET)):
+            self.equip(host, self.authority, own)
         let_use_userfaultfd()
         self.options: list[str] = []
         self.page: Any = None
         self.counter = 0
         self.port = 0
 
-    def equip(self, host: EngineHost, authority: Authority) -> None:
-        """Give a host certificates of an authority; those it had are forgotten."""
+    def equip(self, host: EngineHost, authority: Authority, own: str) -> str:
+        """Give a host certificates of an authority for a name; those it had are not used any more. The directory."""
         directory = host.root / f"fake-tls-{len(list(host.root.glob('fake-tls-*')))}"
-        host.configure(tls=str(authority.equip(directory, ADDRESS, pwd.getpwnam(USER).pw_uid)))
+        host.configure(tls=str(authority.equip(directory, [own, ADDRESS], pwd.getpwnam(USER).pw_uid)))
+        return str(directory)
 
     def boot(self, **changes: Any) -> None:
         """The guest on the source, and its definition on the target."""

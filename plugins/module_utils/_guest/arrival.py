@@ -24,8 +24,8 @@ from .generations import Generation, forget_generation, forget_prepared, make_cu
 from .handover import end
 from .io_limits import carry_over
 from .journal import ARRIVED, ARRIVING, Journal
-from .move_channel import free_port, inet, listening_port, set_up, state, take_down, uri
-from .move_credentials import find_credentials
+from .move_channel import admit_only, free_port, inet, listening_port, set_up, state, take_down, uri
+from .move_credentials import Peer, find_credentials
 from .move_line import ALIVE, BEGIN, CONTINUE, FINISH, GIVE_UP, LOST, REJOIN, TERMS
 from .move_mark import unmark_leaving
 from .move_outcomes import BEGUN, GIVEN_UP, GONE, ORDERED, RUNS, Outcomes, is_token, told
@@ -60,12 +60,14 @@ _Answer = TypeVar("_Answer")
 
 @dataclass
 class Progress:
-    """What a recovery has to know, kept in the journal. ``tls`` is the directory of the certificates, empty for a move in clear."""
+    """What a recovery has to know, kept in the journal. ``tls`` is the directory of the certificates, empty for a move in clear;
+    ``expected`` a name in the source's certificate, empty for any."""
 
     generation: int
     address: str
     port: int
     tls: str
+    expected: str = ""
     token: str = ""
     postcopy: bool = False
     was_running: bool = True
@@ -270,7 +272,7 @@ class Arrival:
         while not self._over.is_set():
             message = await link.hear(time.monotonic() + _IDLE)
             async with self._turn:
-                answer = await answer_in_words(self._answer, message)
+                answer = await answer_in_words(lambda asked: self._answer(link.peer, asked), message)
                 if self._progress.token and message.get("token") == self._progress.token:
                     self._heard = time.monotonic()
             answer["serial"] = message.get("serial")
@@ -278,11 +280,17 @@ class Arrival:
             if self._done:
                 self._over.set()
 
-    async def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
+    async def _answer(self, peer: Peer, message: dict[str, Any]) -> dict[str, Any]:
+        if self._progress.expected and self._progress.expected not in peer.names:
+            raise Refused(
+                f"Guest {self._paths.name} is expected from {self._progress.expected}.",
+                cause=f"The certificate of who asks is for {', '.join(sorted(peer.names)) or 'nobody'}.",
+                cure="Let the destination wait for that one (hostmem receive --from), or for any.",
+            )
         word, token = str(message.get("word", "")), str(message.get("token", ""))
         current = bool(self._progress.token) and token == self._progress.token
         if word == TERMS or (word == BEGIN and not current):
-            return await self._answer_newcomer(word, token, message)
+            return await self._answer_newcomer(peer, word, token, message)
         if not current:
             return told(self._outcomes, self._paths.name, word, token)
         if self._ordered and not self._given_up and not self._generation.alive.alive():
@@ -302,7 +310,7 @@ class Arrival:
             raise Refused(f"{word!r} is nothing that is understood here.", "Another release asks.", _AGAIN)
         return await answers[word]()
 
-    async def _answer_newcomer(self, word: str, token: str, message: dict[str, Any]) -> dict[str, Any]:
+    async def _answer_newcomer(self, peer: Peer, word: str, token: str, message: dict[str, Any]) -> dict[str, Any]:
         if self._progress.token and token != self._progress.token:
             raise Refused(
                 "Another move of the guest is under way here.",
@@ -313,7 +321,7 @@ class Arrival:
             raise Refused(f"Guest {self._paths.name} is not waited for any more.", self._given_up, _AGAIN)
         if word == TERMS:
             return await self._check(message)
-        return await self._begin(token, message)
+        return await self._begin(peer, token, message)
 
     def _gone(self) -> dict[str, Any]:
         """What tells the source whether it may go on with the guest: not when it may have run here."""
@@ -339,13 +347,21 @@ class Arrival:
         await carry_over(terms.inventory["io_limits"], self._qmp)
         return {"qemu": self._binary.as_dict()}
 
-    async def _begin(self, token: str, message: dict[str, Any]) -> dict[str, Any]:
+    async def _begin(self, peer: Peer, token: str, message: dict[str, Any]) -> dict[str, Any]:
         if not is_token(token):
             raise Refused("A move needs a token.", f"{token!r} is none: 32 hexadecimal digits are.", _AGAIN)
         if self._outcomes.of(token) is not None:
             raise Refused("A move begins once.", "What became of the one with this token is known.", _AGAIN)
         await self._check(message)
         terms = parse_terms(message.get("terms"))
+        if peer.subject:
+            await admit_only(self._qmp, peer.subject)
+        elif self._progress.expected:
+            raise Refused(
+                "The source's certificate has a subject that QEMU cannot be told.",
+                "It has other parts than CN, O, OU, L, ST and C, or characters of a meaning of their own.",
+                "Give it a certificate with a plain subject, or wait for any source (without --from).",
+            )
         self._outcomes.record(token, BEGUN)
         # It ends, or stays a QEMU that nothing can be done with, when it fails: it is ended in any case.
         stays = {"exit-on-error": False} if self._binary.version >= (9, 1, 0) else {}

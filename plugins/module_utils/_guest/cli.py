@@ -104,6 +104,9 @@ def _add_moves(sub: Any) -> None:
     receive = sub.add_parser("receive", help="wait for a guest that another host sends")
     receive.add_argument("--listen", required=True, metavar="ADDRESS", help="address of this host")
     receive.add_argument("--port", type=int, default=0, help="TCP port (default: the kernel chooses; see hostmem info)")
+    receive.add_argument(
+        "--from", dest="expected", default="", metavar="NAME", help="a name in the source's certificate"
+    )
     receive.add_argument("--timeout", type=float, default=120.0, help="seconds to wait (default: %(default)s)")
     answer = sub.add_parser("answer", help="tell another host what became of a move of its to this one")
     answer.add_argument("--listen", required=True, metavar="ADDRESS", help="address of this host to which it moved")
@@ -182,7 +185,7 @@ def _move(config: Config, name: str, options: argparse.Namespace) -> list[dict[s
             cure="Prepare the host with hypervisor_manager: direct, or save the guest.",
         )
     if options.verb == "receive":
-        wanted = ReceiveOptions(options.listen, options.port, options.plain, options.timeout)
+        wanted = ReceiveOptions(options.listen, options.port, options.plain, options.timeout, options.expected)
         return verbs.receive_guest(config, name, wanted)
     if options.verb == "answer":
         asked = AnswerOptions(options.listen, options.port, options.plain, options.timeout)

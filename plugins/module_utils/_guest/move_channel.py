@@ -12,7 +12,7 @@ from typing import Any
 
 from .errors import CommandRefused, HostmemError
 from .handover import CAPABILITIES
-from .move_credentials import QEMU_ID, Credentials
+from .move_credentials import ADMITTED_ID, QEMU_ID, Credentials
 from .qmp import Qmp
 
 # return-path: without it the source cannot know that the guest was loaded. pause-before-switchover: the guest stands still, and nothing is
@@ -59,6 +59,14 @@ async def set_up(qmp: Qmp, postcopy: bool, credentials: Credentials | None, endp
     await qmp.execute("migrate-set-parameters", tls_creds=QEMU_ID if credentials else "", tls_hostname=hostname)
 
 
+async def admit_only(qmp: Qmp, subject: str) -> None:
+    """For the destination: whoever else has a certificate of the authority is not let in by QEMU either (authz-simple)."""
+    with suppress(CommandRefused):  # of an earlier attempt
+        await qmp.execute("object-del", id=ADMITTED_ID)
+    await qmp.send("object-add", {"qom-type": "authz-simple", "id": ADMITTED_ID, "identity": subject})
+    await qmp.execute("migrate-set-parameters", tls_authz=ADMITTED_ID)
+
+
 async def kept_parameters(qmp: Qmp) -> dict[str, Any]:
     """Parameters that ``set_pace`` changes, as the guest's QEMU has them: to be put back."""
     now = await qmp.execute("query-migrate-parameters")
@@ -84,11 +92,12 @@ async def take_down(qmp: Qmp, kept: dict[str, Any]) -> None:
     :param kept: parameters to put back.
     """
     await _set_capabilities(qmp, ())
-    await qmp.execute("migrate-set-parameters", mode="normal", tls_creds="", tls_hostname="")
+    await qmp.execute("migrate-set-parameters", mode="normal", tls_creds="", tls_hostname="", tls_authz="")
     if kept:
         await qmp.send("migrate-set-parameters", kept)
-    with suppress(CommandRefused):
-        await qmp.execute("object-del", id=QEMU_ID)
+    for added in (QEMU_ID, ADMITTED_ID):
+        with suppress(CommandRefused):
+            await qmp.execute("object-del", id=added)
 
 
 async def _set_capabilities(qmp: Qmp, on: tuple[str, ...]) -> None:

@@ -10,6 +10,7 @@ client-cert.pem, client-key.pem.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import ssl
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any
 from .errors import Refused
 
 QEMU_ID = "hostmem-move"
+ADMITTED_ID = "hostmem-move-client"
 _NAMES = ("ca-cert.pem", "server-cert.pem", "server-key.pem", "client-cert.pem", "client-key.pem")
 
 
@@ -52,6 +54,49 @@ class Credentials:
 
     def _path(self, name: str) -> str:
         return os.path.join(self.directory, name)
+
+
+# Of a subject, as GnuTLS names them (lib/x509/dn.c); Python has the long names of OpenSSL.
+_SHORT = {
+    "commonName": "CN",
+    "organizationName": "O",
+    "organizationalUnitName": "OU",
+    "localityName": "L",
+    "stateOrProvinceName": "ST",
+    "countryName": "C",
+}
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Who is at the other end, by its certificate: its ``names``, and its ``subject`` as QEMU reads it to tell clients from each other
+    (gnutls_x509_crt_get_dn() in crypto/tlssession.c); None for one that cannot be told so, or in clear."""
+
+    names: frozenset[str] = frozenset()
+    subject: str | None = None
+
+
+def peer_of(certificate: Any) -> Peer:
+    """:param certificate: as ssl.SSLSocket.getpeercert() has it; None in clear."""
+    if not isinstance(certificate, dict):
+        return Peer()
+    pairs = [pair for part in certificate.get("subject", ()) for pair in part]
+    names = {_plain(kind, name) for kind, name in certificate.get("subjectAltName", ())}
+    names |= {value for key, value in pairs if key == "commonName"}
+    simple = all(
+        key in _SHORT and not set(value) & set(',+"\\<>;#=') and value == value.strip() for key, value in pairs
+    )
+    return Peer(
+        frozenset(names), ",".join(f"{_SHORT[key]}={value}" for key, value in pairs) if simple and pairs else None
+    )
+
+
+def _plain(kind: str, name: str) -> str:
+    """OpenSSL writes IPv6 addresses in full."""
+    try:
+        return str(ipaddress.ip_address(name)) if kind == "IP Address" else name
+    except ValueError:
+        return name
 
 
 def find_credentials(directory: str) -> Credentials | None:

@@ -10,15 +10,17 @@ QEMU checks some of it in the middle of the move, and some not at all: capabilit
 from __future__ import annotations
 
 import os
-import stat
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from .._host.file_identity import file_identity
+from .._host.mounts import mount_of
 from .comparison import queue_differences, queue_sizes
 from .definition import Definition, parse_definition
 from .errors import HostmemError
 from .inventory import differences, inventory, nameless, ram_blocks
-from .move_credentials import QEMU_ID
+from .move_credentials import ADMITTED_ID, QEMU_ID
 from .qemu_binary import QemuBinary
 from .qmp import Qmp
 
@@ -27,11 +29,12 @@ PRECOPY, POSTCOPY = "precopy", "postcopy"
 METHODS = (POSTCOPY, PRECOPY)
 _BLOCK_KEYS = ("used", "total", "page_size")
 _GIGANTIC = 1 << 30
+_UUID = re.compile("[0-9a-f]{8,}")
 
 
 @dataclass(frozen=True)
 class Terms:
-    """One guest that is to move. ``definition`` is the one that it runs with; ``images`` the inodes of its images by path."""
+    """One guest that is to move. ``definition`` is the one that it runs with; ``images`` what its images are, by path."""
 
     guest: str
     method: str
@@ -41,7 +44,7 @@ class Terms:
     inventory: dict[str, Any]
     ram_blocks: dict[str, dict[str, int]]
     queue_sizes: dict[str, int]
-    images: dict[str, int]
+    images: dict[str, str]
 
     def as_dict(self) -> dict[str, Any]:
         return {"schema": SCHEMA, **asdict(self)}
@@ -68,17 +71,23 @@ async def named_blocks(qmp: Qmp) -> dict[str, dict[str, int]]:
     return {block["name"]: {key: block[key] for key in _BLOCK_KEYS} for block in await ram_blocks(qmp) if block["name"]}
 
 
-def image_inodes(live: dict[str, Any]) -> dict[str, int]:
-    """Of an inventory: the images that are files, whose inode a file system that hosts share shows to all of them."""
-    images = {image["path"]: image["identity"] for chain in live["disks"].values() for image in chain}
-    return {path: int(found[1]) for path, found in images.items() if found is not None and _is_file(path)}
+def image_identities(live: dict[str, Any]) -> dict[str, str]:
+    """Of an inventory: the images that are files, each with what tells it from others on all hosts that share its file system."""
+    images = {image["path"] for chain in live["disks"].values() for image in chain if image["identity"] is not None}
+    return {path: _identity(path) for path in images if os.path.isfile(path)}
 
 
-def _is_file(path: str) -> bool:
+def _identity(path: str) -> str:
+    """A file system that has no UUID, such as one of a server's, is known by what is mounted; servers have several names."""
     try:
-        return stat.S_ISREG(os.stat(path).st_mode)
-    except OSError:
-        return False
+        found = file_identity(os.path.realpath(path))
+        mount = mount_of(path)
+    except OSError as error:
+        return f"a file that cannot be looked at ({error.strerror})"
+    file_system = found.file_system
+    if mount is not None and not _UUID.fullmatch(file_system) and ":" in mount.source:
+        file_system = f"{mount.source.rpartition(':')[2]} of a server"
+    return f"inode {found.inode} generation {found.generation} of {file_system}"
 
 
 async def problems(terms: Terms, name: str, definition: Definition, binary: QemuBinary, qmp: Qmp) -> list[str]:
@@ -90,13 +99,17 @@ async def problems(terms: Terms, name: str, definition: Definition, binary: Qemu
         version = ".".join(map(str, terms.version))
         found.append(f"QEMU {binary.version_text} here is older than {version}, in which the guest runs")
     ours = await inventory(qmp)
-    ours["objects"].pop(QEMU_ID, None)  # of an earlier question
+    for added in (QEMU_ID, ADMITTED_ID):  # of an earlier question
+        ours["objects"].pop(added, None)
     both = terms.inventory.keys() & ours.keys()  # another release may have asked for more, or less
     found += differences(nameless(terms.inventory, both), nameless(ours, both))
     found += queue_differences(terms.queue_sizes, await queue_sizes(qmp))
     found += _block_differences(terms.ram_blocks, await named_blocks(qmp))
+    here = image_identities(ours)  # and nothing else that the source may name
     found += [
-        f"{path} is another file here than there" for path in sorted(terms.images) if _inode(path) != terms.images[path]
+        f"{path} is another file here than there"
+        for path, there in sorted(terms.images.items())
+        if here.get(path) != there
     ]
     if terms.method == POSTCOPY and any(block["page_size"] >= _GIGANTIC for block in terms.ram_blocks.values()):
         found.append("post-copy with pages of 1 GiB would let the guest wait for seconds at each of them")
@@ -130,10 +143,3 @@ def _block_differences(theirs: dict[str, dict[str, int]], ours: dict[str, dict[s
         for key in _BLOCK_KEYS
         if block[key] != ours[name][key]
     ]
-
-
-def _inode(path: str) -> int:
-    try:
-        return os.stat(path).st_ino
-    except OSError:
-        return 0

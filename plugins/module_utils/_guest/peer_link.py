@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import Any
 
 from .errors import HostmemError
-from .move_credentials import Credentials
+from .move_credentials import Credentials, Peer, peer_of
 
 _LONGEST = 8 << 20  # bytes of a message; what a guest consists of is told in one
 _CONNECT = 5.0
@@ -47,6 +47,7 @@ class PeerLink:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self.peer: Peer = peer_of(writer.get_extra_info("peercert"))
 
     async def say(self, message: dict[str, Any]) -> None:
         """:raises LinkLost: it cannot be sent."""

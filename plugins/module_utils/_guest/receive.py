@@ -46,12 +46,14 @@ VERB_WAIT = 60.0
 
 @dataclass(frozen=True)
 class ReceiveOptions:
-    """Where the source is waited for, and for how many seconds. ``port`` 0 lets the kernel choose; ``plain``: in clear, without TLS."""
+    """Where the source is waited for, and for how many seconds. ``port`` 0 lets the kernel choose; ``plain``: in clear, without TLS;
+    ``expected``: a name in its certificate, empty for any."""
 
     address: str
     port: int = 0
     plain: bool = False
     timeout: float = 120.0
+    expected: str = ""
 
 
 async def receive(config: Config, name: str, options: ReceiveOptions) -> dict[str, Any]:
@@ -76,6 +78,8 @@ async def receive(config: Config, name: str, options: ReceiveOptions) -> dict[st
 
 
 async def _receive(config: Config, paths: GuestPaths, guest: StoredGuest, options: ReceiveOptions) -> dict[str, Any]:
+    if options.plain and options.expected:
+        raise Refused("In clear nobody has a name.", f"{options.expected} is expected.", "Give up --plain, or --from.")
     tls = "" if options.plain else config.tls
     find_credentials(tls)
     binary = probe(guest.definition.qemu, f"{config.run}/.probe")
@@ -85,7 +89,7 @@ async def _receive(config: Config, paths: GuestPaths, guest: StoredGuest, option
     for old in generation_numbers(paths):
         forget_generation(paths, old)
     number = next_number(paths)
-    progress = Progress(number, options.address, options.port, tls)
+    progress = Progress(number, options.address, options.port, tls, options.expected)
     taps = GuestTaps(definition, 0)
     try:
         Journal(paths).write(ARRIVING, generation=number)

@@ -27,7 +27,7 @@ from .move_channel import inet, kept_parameters, set_pace, set_up, state
 from .move_credentials import Credentials, find_credentials
 from .move_line import ALIVE, BEGIN, TERMS, Line
 from .move_mark import has_left, mark_leaving
-from .move_terms import POSTCOPY, Terms, image_inodes, named_blocks
+from .move_terms import POSTCOPY, Terms, image_identities, named_blocks
 from .paths import GuestPaths, guest_paths
 from .preflight import Preflight, examine
 from .qmp import Qmp, connect
@@ -161,7 +161,7 @@ async def _terms(paths: GuestPaths, found: Preflight, qmp: Qmp, options: MoveOpt
         inventory=found.live,
         ram_blocks=await named_blocks(qmp),
         queue_sizes=await queue_sizes(qmp),
-        images=image_inodes(found.live),
+        images=image_identities(found.live),
     )
 
 
