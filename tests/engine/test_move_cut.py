@@ -206,8 +206,8 @@ def test_silence_while_qemu_waits_for_a_page(host: EngineHost) -> None:
 
 def test_order_that_takes_long(host: EngineHost) -> None:
     """Between the switch and the order of a post-copy the target keeps what the source cannot take back."""
-    anchor = "        self.write(ORDERED)\n        try:\n            answer = await self.line.ask(CONTINUE"
-    slow = anchor.replace("        try:", "        await asyncio.sleep(9)\n        try:", 1)
+    anchor = "            self.write(ORDERED)\n            try:\n                answer = await self.line.ask(CONTINUE"
+    slow = anchor.replace("            try:", "            await asyncio.sleep(9)\n            try:", 1)
     with two_hosts(host) as hosts, impatient(hosts), host.patched("_guest/departure.py", anchor, slow):
         hosts.boot()
         with wired(hosts) as wire:
@@ -269,12 +269,27 @@ def test_precopy_cut(host: EngineHost) -> None:
         with wired(hosts) as wire:
             receiving = hosts.wait_for_guest()
             sending = host.begin(*hosts.words("precopy"))
-            wait_until(lambda: wire.connections, "no migration began")
-            time.sleep(1)
+            wait_until(wire.held, "no migration began")
             wire.cut()
             answer = answer_of(sending)
             assert not answer["ok"]
             refuses(answer["error"], "failed")
+            assert not answer_of(receiving)["ok"]
+        hosts.assert_stayed()
+
+
+def test_precopy_on_a_silent_network(host: EngineHost) -> None:
+    """QEMU would wait for ever."""
+    with two_hosts(host) as hosts:
+        hosts.boot()
+        with wired(hosts) as wire:
+            receiving = hosts.wait_for_guest()
+            sending = host.begin(*hosts.words("precopy"))
+            wait_until(wire.held, "no migration began")
+            wire.fall_silent()
+            answer = answer_of(sending)
+            assert not answer["ok"]
+            refuses(answer["error"], "Nothing has gone over to 127.0.0.1")
             assert not answer_of(receiving)["ok"]
         hosts.assert_stayed()
 

@@ -43,7 +43,8 @@ class _Connection:
         self.cut_off.set()
         for end in self.ends:
             with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+                end.shutdown(socket.SHUT_RDWR)  # wakes who reads from it here
+            end.close()  # with a reset, when there is something unread
 
 
 class SlowWire:

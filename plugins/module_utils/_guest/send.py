@@ -17,7 +17,7 @@ from typing import Any
 
 from .comparison import queue_sizes
 from .config import Config
-from .departure import Departure, Progress
+from .departure import STALL, Departure, Flow, Progress
 from .errors import HostmemError, Refused, refuse
 from .generations import Generation
 from .handover import blocked_reasons
@@ -255,6 +255,7 @@ class _Move:
 
     async def _keep_in_touch(self, sent: asyncio.Event) -> None:
         """Each second a word to the destination, and the journal's step anew; until all is sent."""
+        flow = Flow()
         while self._lost is None:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(sent.wait(), _WORD)
@@ -262,7 +263,14 @@ class _Move:
                 return
             try:
                 await self._ask_alive(_ALIVE_TIMEOUT)
-                self._departure.write(SENDING, seen=(await self._qmp.migration()).get("ram", {}))
+                migration = await self._qmp.migration()
+                self._departure.write(SENDING, seen=migration.get("ram", {}))
+                if flow.stands(migration):
+                    raise HostmemError(
+                        f"Nothing has gone over to {self._line.address} for {STALL:.0f} s.",
+                        cause=f"The migration is {migration.get('status')}.",
+                        cure="Mend the network between the two hosts, then move the guest again.",
+                    )
             except HostmemError as error:
                 self._lost = error
 
