@@ -336,7 +336,9 @@ class Departure:
         deadline = time.monotonic() + _REST_TIMEOUT
         while (await self.qmp.migration()).get("status") == "postcopy-device" and time.monotonic() < deadline:
             with suppress(CommandRefused):  # it ends in this moment
-                await self.qmp.execute_at_once("migrate-pause")
+                await self.qmp.execute_at_once(
+                    "yank", instances=[{"type": "migration"}]
+                )  # migrate-pause does nothing yet
             await asyncio.sleep(_SLOW_POLL)
 
 
