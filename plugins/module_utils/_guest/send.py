@@ -223,6 +223,11 @@ class _Move:
     async def _send(self, deadline: float) -> None:
         if self._postcopy:
             await self._until(("active",), deadline)
+            if self._terms.was_running:
+                # QEMU goes on by itself with a guest that it has paused itself, when the migration fails at its end
+                # (migration_iteration_finish(), migration/migration.c), and the guest runs on the destination by then.
+                await self._qmp.execute("stop")
+                deadline = min(deadline, time.monotonic() + self._progress.max_pause)
             await self._qmp.execute("migrate-start-postcopy")
         await self._until(("pre-switchover",), deadline)
         pause_end = time.monotonic() + self._progress.max_pause
