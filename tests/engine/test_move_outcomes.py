@@ -12,13 +12,15 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ansible_collections.hostmem.qemu.plugins.module_utils._guest.move_outcomes import KEPT
 from support.engine import EngineHost, wait_until
+from support.host import USER
 from support.moves import ADDRESS, TwoHosts, answer_of, asked, impatient, once, result_of, two_hosts
 from support.sound import refuses
 
@@ -74,6 +76,75 @@ def test_target_runtime_killed_as_it_gives_up(host: EngineHost, when: str) -> No
             host.refused(*hosts.words("precopy", "--timeout", "0"))
             receiving.communicate()
         hosts.assert_stayed()
+
+
+# --- what is kept gets lost while the guest runs
+
+
+def future(hosts: TwoHosts) -> None:
+    """As many other moves as are kept, of a time that has not come: the clock was set back after them."""
+    directory = Path(hosts.target.settings["state"]) / "g" / "arrivals"
+    directory.mkdir(mode=0o700)
+    for number in range(KEPT):
+        place = directory / f"{number:032x}"
+        place.write_text(json.dumps({"state": "given-up", "why": "", "at": 0.0}))
+        os.utime(place, (2**32, 2**32))
+    for place in (directory, *directory.iterdir()):
+        shutil.chown(place, USER, USER)
+
+
+def forget_outcomes(hosts: TwoHosts) -> None:
+    shutil.rmtree(Path(hosts.target.settings["state"]) / "g" / "arrivals")
+
+
+def forget_order(hosts: TwoHosts) -> None:
+    """The journal, too, is older than the order."""
+    forget_outcomes(hosts)
+    journal = hosts.target.run_directory("g") / "journal.json"
+    journal.write_text(journal.read_text().replace('"arrived"', '"arriving"'))
+
+
+@pytest.mark.parametrize("forget", [None, forget_outcomes, forget_order])
+def test_a_guest_that_runs_is_not_ended(host: EngineHost, forget: Callable[[TwoHosts], None] | None) -> None:
+    """Its runtime is killed right as it has let it run, and the line is cut: nobody is told that it was given up, as it was not."""
+    with two_hosts(host) as hosts, impatient(hosts):
+        with host.patched("_guest/departure.py", "ORDER_TIMEOUT = 30.0", "ORDER_TIMEOUT = 2.0"):
+            hosts.boot()
+            if forget is None:
+                future(hosts)
+            with at_outcome(hosts.target, "runs", DOWN, "before"):
+                receiving = hosts.wait_for_guest()
+                refuses(host.refused(*hosts.words("precopy")), "stands still here until that is known")
+        if forget is not None:
+            forget(hosts)
+        for pid in hosts.target.stopped_runtimes():
+            os.kill(pid, signal.SIGKILL)
+        receiving.communicate()
+        hosts.target.wait_quiet()
+        assert hosts.target.only_qemu("g")
+        outcome, _told = recovered(hosts)
+        assert outcome.startswith("finished the move")
+        hosts.assert_arrived()
+
+
+def test_strangers_drive_nothing_out(host: EngineHost) -> None:
+    """While a move is under way nothing is kept of others that are called off."""
+    with two_hosts(host) as hosts:
+        hosts.options = ["--plain"]
+        hosts.boot()
+        with hosts.target.patched("_guest/arrival.py", "\nSILENCE = 15.0", "\nSILENCE = 90.0"):
+            receiving = hosts.wait_for_guest()
+            with host.at_step("ordered", once(host, DOWN), "before"):
+                sending = host.begin(*hosts.words("precopy"))
+                wait_until(host.stopped_runtimes, "no order came")
+                for number in range(KEPT + 1):
+                    assert "given_up" in asked(hosts, word="give-up", token=f"{number:032x}", serial=1)
+                assert kept(hosts.target) == ["begun"]
+                for pid in host.stopped_runtimes():
+                    os.kill(pid, signal.SIGCONT)
+                assert result_of(sending)["changed"]
+            result_of(receiving)
+        hosts.assert_arrived()
 
 
 # --- the target goes down with everything, and comes back

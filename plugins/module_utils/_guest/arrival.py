@@ -98,7 +98,8 @@ class Arrival:
         self._journal = Journal(paths)
         self._outcomes = Outcomes(paths)
         outcome = self._outcomes.of(progress.token)
-        self._ordered = outcome is not None and outcome.state in (ORDERED, RUNS)
+        # The journal's step was written after it: when nothing is kept of the order, it was given all the same.
+        self._ordered = (outcome is not None and outcome.state in (ORDERED, RUNS)) or self._step() == ARRIVED
         self._runs = False
         self._given_up = ""
         self._done = False  # once the source has been told so
@@ -115,6 +116,8 @@ class Arrival:
         """
         began = time.monotonic()
         credentials = find_credentials(self._progress.tls)
+        if self._progress.token and not self._ordered:  # a recovery: nothing but an order has let it run
+            self._ordered = await self._says_running()
         if self._ordered:
             async with self._turn:
                 await self._try_to_go_on()
@@ -148,6 +151,10 @@ class Arrival:
             "qemu": self._binary.as_dict(),
             "seconds": round(time.monotonic() - began, 3),
         }
+
+    def _step(self) -> str:
+        """Of the journal, which a program before this one may have written."""
+        return str((self._journal.read() or {}).get("step"))
 
     def _write(self) -> None:
         self._noted = time.monotonic()
@@ -223,6 +230,11 @@ class Arrival:
             return str((await self._glance(self._qmp.migration())).get("status"))
         return ""
 
+    async def _says_running(self) -> bool:
+        with suppress(HostmemError):
+            return await self._glance(self._qmp.status()) == "running"
+        return False
+
     async def _finish_alone(self) -> None:
         """The source has gone after its order: if it has sent everything, it is not needed any more."""
         status = await self._status()
@@ -246,8 +258,14 @@ class Arrival:
     async def _dissolve(self, why: str) -> None:
         """End this QEMU, which has not run the guest; or has died with it. Then, and not before, the source may know.
 
-        :raises HostmemError: it cannot be ended.
+        :raises HostmemError: it cannot be ended, or must not.
         """
+        if not self._ordered and await self._says_running():
+            raise HostmemError(
+                f"Guest {self._paths.name} runs here, although nobody has ordered it to.",
+                cause="Another program has told its QEMU to go on.",
+                cure=f"Look on both hosts where it is to run (hostmem info {self._paths.name}), and stop the other one.",
+            )
         if not await end(self._generation.alive):
             raise HostmemError(
                 f"QEMU of guest {self._paths.name} (process {self._generation.alive.pid}) cannot be killed.",
@@ -292,6 +310,7 @@ class Arrival:
         if word == TERMS or (word == BEGIN and not current):
             return await self._answer_newcomer(peer, word, token, message)
         if not current:
+            self._call_off(word, token)
             return told(self._outcomes, self._paths.name, word, token)
         if self._ordered and not self._given_up and not self._generation.alive.alive():
             await self._dissolve("QEMU here ended.")
@@ -309,6 +328,11 @@ class Arrival:
         if word not in answers:
             raise Refused(f"{word!r} is nothing that is understood here.", "Another release asks.", _AGAIN)
         return await answers[word]()
+
+    def _call_off(self, word: str, token: str) -> None:
+        """Keep that a move does not begin any more, which may be about to, over another line; while another is under way none does."""
+        if word == GIVE_UP and is_token(token) and not self._progress.token and self._outcomes.of(token) is None:
+            self._outcomes.record(token, GIVEN_UP, "It was called off before it began.")
 
     async def _answer_newcomer(self, peer: Peer, word: str, token: str, message: dict[str, Any]) -> dict[str, Any]:
         if self._progress.token and token != self._progress.token:

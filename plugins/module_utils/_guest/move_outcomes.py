@@ -83,39 +83,44 @@ class Outcomes:
         if not os.path.isdir(directory):
             os.mkdir(directory, 0o700)
             sync_directory(self._paths.state)
+        begins = not os.path.lexists(self._path(token))
         new = f"{self._path(token)}.{os.getpid()}.new"  # unfinished.py knows this name
         remove_file(new)
         write_new(new, json.dumps({"state": state, "why": why, "at": time.time()}).encode())
         sync_file(new)
         rename_durably(new, self._path(token))
-        self._prune()
+        if begins:  # not in the guest's pause
+            self._prune(token)
 
     def _path(self, token: str) -> str:
         return f"{self._paths.arrivals}/{token}"
 
-    def _prune(self) -> None:
+    def _prune(self, kept: str) -> None:
+        """Not the one that is kept, of whatever time: clocks are set back."""
         remove_unfinished(self._paths.arrivals)
         with os.scandir(self._paths.arrivals) as entries:
-            known = sorted((entry.stat().st_mtime_ns, entry.path) for entry in entries)
-        for _time, path in known[:-KEPT]:
+            known = sorted((entry.stat().st_mtime_ns, entry.path) for entry in entries if entry.name != kept)
+        for _time, path in known[: max(len(known) - KEPT + 1, 0)]:
             with suppress(OSError):
                 os.unlink(path)
 
 
 def told(outcomes: Outcomes, name: str, word: str, token: str) -> dict[str, Any]:
     """What a source is told of a move that is not under way here any more. It is settled by that: one that had not been ordered never
-    comes to run here.
+    comes to run here. Of one that is not known nothing is kept by that: anybody could ask for many.
 
     :raises Refused: there is none with this token.
     """
     outcome = outcomes.of(token)
-    if outcome is None and not (is_token(token) and word == GIVE_UP):
+    if outcome is None and is_token(token) and word == GIVE_UP:
+        return {"given_up": "It never began here."}
+    if outcome is None:
         raise Refused(
             f"No such move of guest {name} is known here.",
             "None was begun with this token, or it was so long ago that nothing is kept of it.",
             "Look on both hosts whether the guest runs (hostmem info).",
         )
-    if outcome is None or outcome.state == BEGUN:
+    if outcome.state == BEGUN:
         why = "It was called off before the guest was ordered to run here."
         outcomes.record(token, GIVEN_UP, why)
         return {"given_up": why}

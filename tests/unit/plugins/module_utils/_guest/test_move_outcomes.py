@@ -99,12 +99,24 @@ def test_what_is_not_known(outcomes: Outcomes, token: str) -> None:
 
 
 def test_what_is_not_known_can_be_given_up(outcomes: Outcomes) -> None:
-    """It may be about to begin, over another line."""
+    """Whoever asks for many drives nothing out that is kept."""
     assert "given_up" in told(outcomes, "g", GIVE_UP, TOKEN)
-    assert (outcomes.of(TOKEN) or Outcome("")).state == GIVEN_UP
+    assert outcomes.of(TOKEN) is None
 
 
-def test_nothing_is_told_that_cannot_be_kept(tmp_path: Path) -> None:
-    outcomes = Outcomes(GuestPaths("g", "", "", "", str(tmp_path / "missing")))
-    with pytest.raises(OSError, match="No such file"):
-        told(outcomes, "g", GIVE_UP, TOKEN)
+def test_nothing_is_told_that_cannot_be_kept(outcomes: Outcomes, paths: GuestPaths) -> None:
+    outcomes.record(TOKEN, BEGUN)
+    Path(f"{paths.arrivals}/{TOKEN}.{os.getpid()}.new").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        told(outcomes, "g", CONTINUE, TOKEN)
+
+
+def test_a_clock_that_is_set_back(outcomes: Outcomes, paths: GuestPaths) -> None:
+    """The one that is under way is the oldest by it."""
+    for number in range(KEPT + 10):
+        outcomes.record(f"{number:032x}", RUNS)
+        os.utime(f"{paths.arrivals}/{number:032x}", (2**32, 2**32))
+    for state in (BEGUN, ORDERED, RUNS):
+        outcomes.record(TOKEN, state)
+        assert outcomes.of(TOKEN) == Outcome(state)
+    assert len(os.listdir(paths.arrivals)) == KEPT
