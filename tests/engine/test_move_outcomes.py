@@ -23,6 +23,7 @@ from support.engine import EngineHost, wait_until
 from support.host import USER
 from support.moves import ADDRESS, TwoHosts, answer_of, asked, impatient, once, result_of, two_hosts
 from support.sound import refuses
+from support.wired_moves import PATIENT, in_postcopy, wired
 
 METHODS = ["precopy", "postcopy"]
 KILL = "os.kill(os.getpid(), 9)"
@@ -40,7 +41,7 @@ def at_outcome(host: EngineHost, state: str, act: str, when: str = "after") -> c
 def kept(host: EngineHost) -> list[str]:
     """The states of all moves to this host."""
     places = (Path(host.settings["state"]) / "g" / "arrivals").iterdir()
-    return [json.loads(place.read_text())["state"] for place in places]
+    return [json.loads(place.read_text())["state"] for place in places if not place.name.endswith(".new")]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -65,6 +66,18 @@ def test_target_runtime_killed(host: EngineHost, state: str, when: str, method: 
         else:
             hosts.assert_arrived()
             assert kept(hosts.target) == ["runs"]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_target_runtime_killed_while_a_part_is_at_the_source(host: EngineHost, when: str) -> None:
+    with two_hosts(host) as hosts, impatient(hosts):
+        hosts.boot()
+        with at_outcome(hosts.target, "runs-in-part", KILL, when):
+            receiving = hosts.wait_for_guest()
+            assert host.one(*hosts.words("postcopy"))["changed"]
+            receiving.communicate()
+        hosts.assert_arrived()
+        assert kept(hosts.target) == ["runs"]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -223,6 +236,68 @@ def test_gone_in_postcopy_before_the_order(host: EngineHost) -> None:
         refuses(error, "stands still here until that is known")
         outcome, _told = recovered(hosts)
         assert outcome.startswith("the guest is lost: ")
+        hosts.assert_lost()
+
+
+@contextlib.contextmanager
+def hasty(host: EngineHost) -> Iterator[None]:
+    """A source that does not wait long for a target that is gone."""
+    with (
+        host.patched("_guest/departure.py", "REJOIN_TIMEOUT = 300.0", "REJOIN_TIMEOUT = 2.0"),
+        host.patched("_guest/departure.py", "ORDER_TIMEOUT = 30.0", "ORDER_TIMEOUT = 3.0"),
+    ):
+        yield
+
+
+def test_gone_in_postcopy(host: EngineHost) -> None:
+    """It ran there, and a part of its memory was still here: without the other one that is no guest any more."""
+    with (
+        two_hosts(host) as hosts,
+        host.patched("_guest/departure.py", "REJOIN_TIMEOUT = 300.0", "REJOIN_TIMEOUT = 2.0"),
+    ):
+        hosts.boot()
+        with wired(hosts) as wire:
+            receiving = hosts.wait_for_guest()
+            sending = host.begin(*hosts.words("postcopy", *PATIENT))
+            in_postcopy(hosts, sending)
+            wait_until(lambda: kept(hosts.target) == ["runs-in-part"], "it is not known to run there")
+            wire.fall_silent()
+            go_down(hosts, receiving)
+            wire.cut()
+            answer = answer_of(sending)
+        assert not answer["ok"]
+        refuses(answer["error"], "hostmem recover g")
+        outcome, told = recovered(hosts)
+        assert outcome.startswith("the guest is lost: ")
+        assert list(told["told"].values()) == ["runs-in-part"]
+        hosts.assert_lost()
+
+
+def test_target_qemu_and_runtime_killed_in_postcopy(host: EngineHost) -> None:
+    """The recovery there finds no QEMU, and keeps that."""
+    with (
+        two_hosts(host) as hosts,
+        host.patched("_guest/departure.py", "REJOIN_TIMEOUT = 300.0", "REJOIN_TIMEOUT = 2.0"),
+    ):
+        hosts.boot()
+        with wired(hosts) as wire:
+            receiving = hosts.wait_for_guest()
+            sending = host.begin(*hosts.words("postcopy", *PATIENT))
+            in_postcopy(hosts, sending)
+            wait_until(lambda: hosts.target.info("g").get("move", {}).get("step") == "arrived", "no order came")
+            wait_until(lambda: kept(hosts.target) == ["runs-in-part"], "it is not known to run there")
+            wire.fall_silent()
+            runtime = json.loads((hosts.target.run_directory("g") / "journal.json").read_text())["pid"]
+            os.kill(runtime, signal.SIGSTOP)
+            os.kill(hosts.target.only_qemu("g"), signal.SIGKILL)
+            wait_until(lambda: not hosts.target.qemu_pids("g"), "QEMU lives on")
+            os.kill(runtime, signal.SIGKILL)
+            wire.cut()
+            receiving.communicate()
+            assert not answer_of(sending)["ok"]
+        hosts.target.wait_quiet()
+        assert kept(hosts.target) == ["lost"]
+        assert recovered(hosts)[0].startswith("the guest is lost: ")
         hosts.assert_lost()
 
 

@@ -28,7 +28,7 @@ from .move_channel import admit_only, free_port, inet, listening_port, set_up, s
 from .move_credentials import Peer, find_credentials
 from .move_line import ALIVE, BEGIN, CONTINUE, FINISH, GIVE_UP, LOST, REJOIN, TERMS
 from .move_mark import unmark_leaving
-from .move_outcomes import BEGUN, GIVEN_UP, GONE, ORDERED, RUNS, Outcomes, is_token, told
+from .move_outcomes import BEGUN, GIVEN_UP, GONE, ORDERED, PARTLY, RUNS, Outcomes, is_token, told
 from .move_terms import POSTCOPY, parse_terms, problems
 from .nics import GuestTaps
 from .paths import GuestPaths
@@ -99,7 +99,8 @@ class Arrival:
         self._outcomes = Outcomes(paths)
         outcome = self._outcomes.of(progress.token)
         # The journal's step was written after it: when nothing is kept of the order, it was given all the same.
-        self._ordered = (outcome is not None and outcome.state in (ORDERED, RUNS)) or self._step() == ARRIVED
+        self._ordered = (outcome is not None and outcome.state in (ORDERED, PARTLY, RUNS)) or self._step() == ARRIVED
+        self._whole = not progress.postcopy or (outcome is not None and outcome.state == RUNS)
         self._runs = False
         self._given_up = ""
         self._done = False  # once the source has been told so
@@ -253,6 +254,9 @@ class Arrival:
         """The whole guest is here, and was ordered to run here."""
         if not self._runs:
             await self._go_on()
+        if not self._whole:
+            self._outcomes.record(self._progress.token, RUNS)
+            self._whole = True
         await take_down(self._qmp, {})
 
     async def _dissolve(self, why: str) -> None:
@@ -392,6 +396,7 @@ class Arrival:
         await self._qmp.send("migrate-incoming", {"channels": inet(self._progress.address, 0), **stays})
         self._progress.migration_port = await listening_port(self._qmp)
         self._progress.postcopy = terms.method == POSTCOPY
+        self._whole = not self._progress.postcopy
         self._progress.was_running = terms.was_running
         self._progress.token = token
         self._source = str(message.get("from") or "")
@@ -464,7 +469,7 @@ class Arrival:
         make_current(self._paths, Generation(self._generation.paths, self._generation.process, {}))
         mark_running(self._paths, self._generation.number)
         unmark_leaving(self._paths)
-        self._outcomes.record(self._progress.token, RUNS)
+        self._outcomes.record(self._progress.token, RUNS if self._whole else PARTLY)
         self._runs = True
 
     async def _finish(self) -> dict[str, Any]:

@@ -178,13 +178,15 @@ class Departure:
     async def finish(self) -> None:
         """The guest runs there: once everything is there, the QEMU here is ended.
 
-        :raises GuestLost: a part of its memory was here, and is no more.
+        :raises GuestLost: a part of its memory was here, and is no more; or the QEMU there is gone.
         :raises HostmemError: a part of its memory is still here.
         """
         await self._all_sent()
         self.write(ORDERED, sent=True)
+        answer: dict[str, Any] = {}
         with suppress(HostmemError):  # then it finishes alone
-            await self.line.ask(FINISH, _FINISH_TIMEOUT)
+            answer = await self.line.ask(FINISH, _FINISH_TIMEOUT)
+        await self._bury_lost(answer)
         await self.leave()
 
     async def leave(self) -> None:

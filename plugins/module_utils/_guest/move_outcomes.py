@@ -6,7 +6,7 @@
 
 A source that lost its line, or its program, asks for it later, and gets the same answer after a kill or a boot of this host. Only who holds
 the guest's verb lock and the QEMU that waits can order the guest to run in it: of a move that is not under way any more, one that was
-``begun`` can never come to run here, and one that was ``ordered`` and is not known to run may have run, and is gone.
+``begun`` can never come to run here, and one that was ``ordered`` and is not known to have come as a whole may have run, and is gone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from .move_line import GIVE_UP
 from .paths import GuestPaths
 
 BEGUN, ORDERED, RUNS, GIVEN_UP, GONE = "begun", "ordered", "runs", "given-up", "lost"
-_STATES = (BEGUN, ORDERED, RUNS, GIVEN_UP, GONE)
+# By post-copy, as long as a part of its memory is at the source: without QEMU it is as lost as one that was ordered.
+PARTLY = "runs-in-part"
+_STATES = (BEGUN, ORDERED, PARTLY, RUNS, GIVEN_UP, GONE)
 _TOKEN = re.compile("[0-9a-f]{32}")
 # Of the latest moves to this host; a source asks for its last one.
 KEPT = 64

@@ -22,6 +22,8 @@ from .move_credentials import find_credentials
 from .move_line import GIVE_UP, Line
 from .move_mark import unmark_leaving
 from .move_orphan import GuestLost, forget_departed, settle_orphan
+from .move_outcomes import GONE, PARTLY, Outcomes
+from .move_outcomes import ORDERED as MOVE_ORDERED
 from .paths import GuestPaths
 from .qemu_binary import QemuBinary
 from .qmp import connect
@@ -44,12 +46,23 @@ async def recover_move(paths: GuestPaths, entry: dict[str, Any], living: dict[in
         return await _recover_source(paths, entry, generation)
     if generation is None:
         forget_prepared(paths)
-        return "QEMU, in which the guest ran, was gone" if entry["step"] == ARRIVED else "the guest had not come"
+        if entry["step"] != ARRIVED:
+            return "the guest had not come"
+        _keep_that_it_is_gone(paths, str(entry.get("token", "")))
+        return "QEMU, in which the guest ran, was gone"
     if not entry.get("token"):
         await end(generation.alive)
         forget_prepared(paths)
         return "ended a QEMU that had waited for a guest"
     return await _recover_destination(paths, entry, generation)
+
+
+def _keep_that_it_is_gone(paths: GuestPaths, token: str) -> None:
+    """Unless it had come as a whole: what became of it since is no matter of the move's."""
+    outcomes = Outcomes(paths)
+    outcome = outcomes.of(token)
+    if outcome is not None and outcome.state in (MOVE_ORDERED, PARTLY):
+        outcomes.record(token, GONE, "The guest was ordered to run here, and its QEMU is gone.")
 
 
 async def _recover_destination(paths: GuestPaths, entry: dict[str, Any], generation: Generation) -> str:

@@ -19,6 +19,7 @@ from ansible_collections.hostmem.qemu.plugins.module_utils._guest.move_outcomes 
     GONE,
     KEPT,
     ORDERED,
+    PARTLY,
     RUNS,
     Outcome,
     Outcomes,
@@ -39,7 +40,7 @@ def outcomes(paths: GuestPaths) -> Outcomes:
     return Outcomes(paths)
 
 
-@pytest.mark.parametrize("state", [BEGUN, ORDERED, RUNS, GIVEN_UP, GONE])
+@pytest.mark.parametrize("state", [BEGUN, ORDERED, PARTLY, RUNS, GIVEN_UP, GONE])
 def test_what_is_recorded_is_read(outcomes: Outcomes, paths: GuestPaths, state: str) -> None:
     assert outcomes.of(TOKEN) is None
     outcomes.record(TOKEN, BEGUN)
@@ -75,7 +76,14 @@ def test_the_latest_are_kept(outcomes: Outcomes, paths: GuestPaths) -> None:
 
 @pytest.mark.parametrize(
     ("state", "key"),
-    [(BEGUN, "given_up"), (GIVEN_UP, "given_up"), (ORDERED, "lost"), (GONE, "lost"), (RUNS, "running")],
+    [
+        (BEGUN, "given_up"),
+        (GIVEN_UP, "given_up"),
+        (ORDERED, "lost"),
+        (PARTLY, "lost"),
+        (GONE, "lost"),
+        (RUNS, "running"),
+    ],
 )
 @pytest.mark.parametrize("word", [CONTINUE, ALIVE, GIVE_UP, LOST])
 def test_every_question_has_one_answer(outcomes: Outcomes, word: str, state: str, key: str) -> None:
