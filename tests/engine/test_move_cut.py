@@ -227,6 +227,31 @@ def test_postcopy_fails_at_its_end(host: EngineHost) -> None:
         hosts.assert_arrived()
 
 
+def test_silent_qemu_has_the_whole_guest(host: EngineHost) -> None:
+    """The source's QEMU is gone, and the target's does not answer: that is no reason to end it."""
+    with two_hosts(host) as hosts, impatient(hosts):
+        hosts.boot()
+        go = host.root / "fake-go"
+        wait = f"import os\n        while not os.path.exists({str(go)!r}):\n            await asyncio.sleep(0.1)\n        {FAILED}"
+        with (
+            host.patched("_guest/departure.py", LAST_PAGE, wait),
+            host.patched("_guest/move_orphan.py", "_NOTICE = 15.0", "_NOTICE = 1.0"),
+        ):
+            receiving = hosts.wait_for_guest()
+            sending = host.begin(*hosts.words("postcopy", *PATIENT))
+            in_postcopy(hosts, sending)
+            time.sleep(3)
+            os.kill(hosts.target.only_qemu("g"), signal.SIGSTOP)
+            go.touch()
+            sent = answer_of(sending)
+            assert not sent["ok"]
+            refuses(sent["error"], "does not say whether it has the whole guest", "QEMU here does not answer")
+        os.kill(hosts.target.only_qemu("g"), signal.SIGCONT)
+        assert host.one("recover", "g")["outcome"].startswith("QEMU was gone here: the guest goes on")
+        result_of(receiving)
+        hosts.assert_arrived()
+
+
 def test_postcopy_fails_on_its_way(host: EngineHost) -> None:
     """The same while a part of the memory is still here."""
     with two_hosts(host) as hosts:

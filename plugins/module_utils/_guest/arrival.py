@@ -506,6 +506,13 @@ class Arrival:
                     raise
                 await asyncio.sleep(_LOOK)
 
+    async def _lets_rejoin(self) -> bool:
+        """Whether QEMU waits for the source in the middle of post-copy, for all that its main loop may be stuck at a page."""
+        with suppress(HostmemError):
+            await self._rejoin()
+            return True
+        return False
+
     async def _give_up(self) -> dict[str, Any]:
         if self._ordered:  # what the source did not hear
             return {"running": self._runs, "ordered": True}
@@ -514,9 +521,18 @@ class Arrival:
         return self._gone()
 
     async def _lose(self) -> dict[str, Any]:
-        """The source's QEMU died with a part of the guest's memory: the guest would wait for it for ever."""
-        if not self._progress.postcopy or (await self._alive())["status"] == "completed":
+        """The source's QEMU died with a part of the guest's memory: the guest would wait for it for ever. So QEMU here has to say."""
+        status = await self._status()
+        if not self._progress.postcopy or status == "completed":
             raise Refused("The whole guest is here.", "Nothing of it is on the source any more.", "Leave it here.")
+        if not status and await self._lets_rejoin():
+            status = "postcopy-paused"
+        if not status.startswith("postcopy") and status != "failed":
+            raise Refused(
+                f"It is not known whether the whole guest {self._paths.name} is here.",
+                cause=f"The migration is {status}." if status else "QEMU here does not answer.",
+                cure=f"When it answers again, run on the source: hostmem recover {self._paths.name}",
+            )
         await self._dissolve("QEMU on the source is gone, with a part of the guest's memory.")
         self._done = True
         return self._gone()

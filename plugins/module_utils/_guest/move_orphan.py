@@ -62,7 +62,8 @@ async def settle_orphan(paths: GuestPaths, line: Line) -> None:
 
 async def _told(line: Line) -> dict[str, Any]:
     deadline = time.monotonic() + _NOTICE
-    while (status := (await line.ask(ALIVE, _ANSWER)).get("status")) == "postcopy-active":
+    # Empty: QEMU there is silent, which says nothing of what it has.
+    while (status := (await line.ask(ALIVE, _ANSWER)).get("status")) in ("postcopy-active", ""):
         if time.monotonic() >= deadline:
             break
         await asyncio.sleep(_LOOK)
