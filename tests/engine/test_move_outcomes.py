@@ -208,6 +208,34 @@ def test_gone_before_the_order(host: EngineHost) -> None:
         hosts.assert_stayed()
 
 
+def test_gone_before_the_order_starts_nothing(host: EngineHost) -> None:
+    """The source has the guest, and may go on with it: a start there would be a second one."""
+    with two_hosts(host) as hosts, gone_target(hosts, "ordered", "before", "precopy"):
+        refuses(hosts.target.refused("start", "g"), "was to come here", "hostmem discard g")
+        assert hosts.target.qemu_pids("g") == []
+        outcome, _told = recovered(hosts)
+        assert outcome == "took the move back: the guest goes on here"
+        hosts.assert_stayed()
+
+
+def test_gone_before_the_order_and_started_all_the_same(host: EngineHost) -> None:
+    """Somebody said that it does not exist elsewhere: the source does not get it back as long as it runs there."""
+    with two_hosts(host) as hosts, gone_target(hosts, "ordered", "before", "precopy"):
+        hosts.target.one("discard", "g")
+        hosts.target.one("start", "g")
+        words = ["answer", "--listen", ADDRESS, "--port", str(hosts.port), "--timeout", "20", "g"]
+        answering = hosts.target.begin(*words)
+        refuses(
+            host.refused("recover", "g"), "stands still here until that is known", "runs here, and not by this move"
+        )
+        assert not answer_of(answering)["ok"]
+        with host.qmp("g") as qmp:
+            assert qmp("query-status")["status"] == "postmigrate"
+        assert kept(hosts.target) == ["begun"]
+        hosts.target.one("stop", "--timeout", "0", "g")
+        assert recovered(hosts)[0] == "took the move back: the guest goes on here"
+
+
 def test_gone_after_the_order(host: EngineHost) -> None:
     """It may have run there: it does not go on at the source, and that is said."""
     with two_hosts(host) as hosts, gone_target(hosts, "ordered", "after", "precopy") as error:

@@ -135,7 +135,8 @@ class TwoHosts:
         assert list(self.target.memory.rglob("*qemu_back_mem*")) == []
         left = {path.name for path in self.target.run_directory(self.name).iterdir()}
         assert left <= {"verb.lock", "guest.lock"}, left
-        assert not (Path(self.target.settings["state"]) / self.name / "running.json").exists()
+        for mark in ("running.json", "moved.json"):
+            assert not (Path(self.target.settings["state"]) / self.name / mark).exists(), mark
 
     def assert_never_two(self) -> None:
         """At no instant two QEMUs of the two hosts ran the guest, by the run states that they wrote down."""

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from .config import Config
-from .errors import HostmemError
+from .errors import HostmemError, Refused
 from .locks import VerbLock
 from .move_credentials import find_credentials
-from .move_outcomes import Outcomes, told
+from .move_mark import unmark_coming
+from .move_outcomes import BEGUN, GIVEN_UP, Outcomes, told
 from .paths import GuestPaths, guest_paths
 from .peer_link import LinkLost, PeerLink, answer_in_words, listen
 from .recovery import settled
@@ -40,8 +41,7 @@ async def answer(config: Config, name: str, options: AnswerOptions) -> dict[str,
     """
     paths = guest_paths(config, name)
     async with VerbLock(paths, VERB_WAIT):
-        await settled(paths)
-        desk = _Desk(paths)
+        desk = _Desk(paths, bool(await settled(paths)))
         credentials = find_credentials("" if options.plain else config.tls)
         server = await listen(options.address, options.port, credentials, desk.serve)
         try:
@@ -60,7 +60,10 @@ async def answer(config: Config, name: str, options: AnswerOptions) -> dict[str,
 class _Desk:
     """Answers by what is kept, while the verb lock keeps it as it is; ``over`` once somebody was told, and has hung up."""
 
-    def __init__(self, paths: GuestPaths) -> None:
+    def __init__(self, paths: GuestPaths, carried: bool) -> None:
+        """:param carried: by a QEMU here, whichever way that came to be."""
+        self._carried = carried
+        self._paths = paths
         self._name = paths.name
         self._outcomes = Outcomes(paths)
         self.over = asyncio.Event()
@@ -81,7 +84,15 @@ class _Desk:
     async def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
         word, token = str(message.get("word", "")), str(message.get("token", ""))
         before = self._outcomes.of(token)
+        if self._carried and before is not None and before.state in (BEGUN, GIVEN_UP):
+            raise Refused(
+                f"Guest {self._name} runs here, and not by this move: it is not given up.",
+                cause="It was started here since, although it was the other host's.",
+                cure=f"Look on both hosts which one is to go on, and stop the other: hostmem stop {self._name}",
+            )
         answer = told(self._outcomes, self._name, word, token)
+        if "given_up" in answer:
+            unmark_coming(self._paths, token)
         after = self._outcomes.of(token)
         self.changed = self.changed or before != after
         self.told[token] = after.state if after else ""

@@ -27,7 +27,7 @@ from .journal import ARRIVED, ARRIVING, Journal
 from .move_channel import admit_only, free_port, inet, listening_port, set_up, state, take_down, uri
 from .move_credentials import Peer, find_credentials
 from .move_line import ALIVE, BEGIN, CONTINUE, FINISH, GIVE_UP, LOST, REJOIN, TERMS
-from .move_mark import unmark_leaving
+from .move_mark import mark_coming, unmark_coming, unmark_leaving
 from .move_outcomes import BEGUN, GIVEN_UP, GONE, ORDERED, PARTLY, RUNS, Outcomes, is_token, told
 from .move_terms import POSTCOPY, parse_terms, problems
 from .nics import GuestTaps
@@ -282,6 +282,8 @@ class Arrival:
             # Without QEMU it says the same as what is kept already.
             with suppress(OSError):
                 self._outcomes.record(self._progress.token, GONE if self._ordered else GIVEN_UP, why)
+        if not self._ordered:
+            unmark_coming(self._paths, self._generation.number)
         self._given_up = why
         self._heard = time.monotonic()
         forget_generation(self._paths, self._generation.number)
@@ -390,6 +392,9 @@ class Arrival:
                 "It has other parts than CN, O, OU, L, ST and C, or characters of a meaning of their own.",
                 "Give it a certificate with a plain subject, or wait for any source (without --from).",
             )
+        source = str(message.get("from") or "")
+        # A start here, after a power cut, would be a second guest.
+        mark_coming(self._paths, source, self._generation.number, token)
         self._outcomes.record(token, BEGUN)
         # It ends, or stays a QEMU that nothing can be done with, when it fails: it is ended in any case.
         stays = {"exit-on-error": False} if self._binary.version >= (9, 1, 0) else {}
@@ -399,7 +404,7 @@ class Arrival:
         self._whole = not self._progress.postcopy
         self._progress.was_running = terms.was_running
         self._progress.token = token
-        self._source = str(message.get("from") or "")
+        self._source = source
         self._write()
         return await self._begun()
 

@@ -20,7 +20,7 @@ from .handover import end
 from .journal import ARRIVED, ARRIVING, ORDERED, SENDING
 from .move_credentials import find_credentials
 from .move_line import GIVE_UP, Line
-from .move_mark import unmark_leaving
+from .move_mark import unmark_coming, unmark_leaving
 from .move_orphan import GuestLost, forget_departed, settle_orphan
 from .move_outcomes import GONE, PARTLY, Outcomes
 from .move_outcomes import ORDERED as MOVE_ORDERED
@@ -46,23 +46,25 @@ async def recover_move(paths: GuestPaths, entry: dict[str, Any], living: dict[in
         return await _recover_source(paths, entry, generation)
     if generation is None:
         forget_prepared(paths)
-        if entry["step"] != ARRIVED:
-            return "the guest had not come"
-        _keep_that_it_is_gone(paths, str(entry.get("token", "")))
-        return "QEMU, in which the guest ran, was gone"
+        return _settle_without_qemu(paths, entry)
     if not entry.get("token"):
         await end(generation.alive)
+        unmark_coming(paths, generation.number)
         forget_prepared(paths)
         return "ended a QEMU that had waited for a guest"
     return await _recover_destination(paths, entry, generation)
 
 
-def _keep_that_it_is_gone(paths: GuestPaths, token: str) -> None:
-    """Unless it had come as a whole: what became of it since is no matter of the move's."""
-    outcomes = Outcomes(paths)
+def _settle_without_qemu(paths: GuestPaths, entry: dict[str, Any]) -> str:
+    """A guest that was ordered to run here is lost, unless it had come as a whole: what became of it since is no matter of the move's."""
+    outcomes, token = Outcomes(paths), str(entry.get("token", ""))
     outcome = outcomes.of(token)
     if outcome is not None and outcome.state in (MOVE_ORDERED, PARTLY):
         outcomes.record(token, GONE, "The guest was ordered to run here, and its QEMU is gone.")
+    elif entry["step"] == ARRIVING:
+        unmark_coming(paths, int(entry["generation"]))
+        return "the guest had not come"
+    return "QEMU, in which the guest ran, was gone"
 
 
 async def _recover_destination(paths: GuestPaths, entry: dict[str, Any], generation: Generation) -> str:
