@@ -91,6 +91,7 @@ def test_moved_guest_is_given_up(host: EngineHost) -> None:
         hosts.move("precopy")
         refuses(host.refused("start", "g"), "was moved to 127.0.0.1", "hostmem discard g")
         assert "start_refused" in host.info("g")
+        refuses(host.refused("undefine", "g"), "is on another host, or may be", "hostmem discard g")
         hosts.target.one("stop", "--timeout", "0", "g")
         assert host.one("discard", "g")["changed"]
         assert host.one("start", "g")["changed"]

@@ -346,6 +346,22 @@ def test_source_asks_twice(host: EngineHost) -> None:
         hosts.assert_stayed()
 
 
+def test_undefined_and_defined_again(host: EngineHost) -> None:
+    """What the source may still ask for is kept; once it has, nothing is."""
+    with two_hosts(host) as hosts, gone_target(hosts, "ordered", "before", "precopy"):
+        refuses(hosts.target.refused("undefine", "g"), "is on another host, or may be", "hostmem discard g")
+        hosts.target.one("discard", "g")
+        hosts.target.one("undefine", "g")
+        state = Path(hosts.target.settings["state"]) / "g"
+        assert [path.name for path in state.iterdir()] == ["arrivals"]
+        assert kept(hosts.target) == ["begun"]
+        hosts.target.define(hosts.target.heartbeat("g"))
+        assert recovered(hosts)[0] == "took the move back: the guest goes on here"
+        hosts.assert_stayed()
+        hosts.target.one("undefine", "g")
+        assert not state.exists()
+
+
 def test_nobody_asks(host: EngineHost) -> None:
     with two_hosts(host) as hosts:
         hosts.boot()

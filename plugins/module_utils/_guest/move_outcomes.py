@@ -29,7 +29,8 @@ from .paths import GuestPaths
 BEGUN, ORDERED, RUNS, GIVEN_UP, GONE = "begun", "ordered", "runs", "given-up", "lost"
 # By post-copy, as long as a part of its memory is at the source: without QEMU it is as lost as one that was ordered.
 PARTLY = "runs-in-part"
-_STATES = (BEGUN, ORDERED, PARTLY, RUNS, GIVEN_UP, GONE)
+_OPEN = (BEGUN, ORDERED, PARTLY)
+_STATES = (*_OPEN, RUNS, GIVEN_UP, GONE)
 _TOKEN = re.compile("[0-9a-f]{32}")
 # Of the latest moves to this host; a source asks for its last one.
 KEPT = 64
@@ -93,6 +94,24 @@ class Outcomes:
         rename_durably(new, self._path(token))
         if begins:  # not in the guest's pause
             self._prune(token)
+
+    def drop_settled(self) -> bool:
+        """Before the guest's definition goes. What a source may still settle here, when it is defined again, stays: True when there is such."""
+        try:
+            names = os.listdir(self._paths.arrivals)
+        except FileNotFoundError:
+            return False
+        left = [name for name in names if self._is_open(name)]
+        for name in set(names) - set(left):
+            os.unlink(self._path(name))
+        return bool(left)
+
+    def _is_open(self, name: str) -> bool:
+        try:
+            outcome = self.of(name)
+        except Refused:
+            return True
+        return outcome is not None and outcome.state in _OPEN
 
     def _path(self, token: str) -> str:
         return f"{self._paths.arrivals}/{token}"

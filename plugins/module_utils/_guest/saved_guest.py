@@ -73,7 +73,13 @@ def refuse_change(paths: GuestPaths, wanted: Definition) -> None:
 
 
 def refuse_undefine(paths: GuestPaths, definition: Definition) -> None:
-    """:raises Refused: memory of the guest is kept that nobody would know of afterwards."""
+    """:raises Refused: memory of the guest is kept that nobody would know of afterwards, or it is on another host."""
+    if has_left(paths):
+        raise Refused(
+            f"Guest {paths.name} is on another host, or may be; its definition is not removed.",
+            cause="Nothing would keep it from being started here a second time, once it is defined again.",
+            cure=f"If it does not exist there any more, or is never to run here again: hostmem discard {paths.name}",
+        )
     if keeps_memory(paths, definition):
         raise Refused(
             f"Guest {paths.name} is saved, or was cut off with its host; its definition is not removed.",

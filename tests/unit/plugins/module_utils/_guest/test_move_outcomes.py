@@ -50,6 +50,20 @@ def test_what_is_recorded_is_read(outcomes: Outcomes, paths: GuestPaths, state: 
     assert os.stat(f"{paths.arrivals}/{TOKEN}").st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize(
+    ("state", "stays"),
+    [(BEGUN, True), (ORDERED, True), (PARTLY, True), (RUNS, False), (GIVEN_UP, False), (GONE, False)],
+)
+def test_what_is_settled_goes_with_the_definition(
+    outcomes: Outcomes, paths: GuestPaths, state: str, stays: bool
+) -> None:
+    assert not outcomes.drop_settled()
+    outcomes.record("f" * 32, RUNS)
+    outcomes.record(TOKEN, state)
+    assert outcomes.drop_settled() == stays
+    assert os.listdir(paths.arrivals) == [TOKEN] * stays
+
+
 def test_what_a_killed_writer_left_is_in_nobodys_way(outcomes: Outcomes, paths: GuestPaths) -> None:
     outcomes.record(TOKEN, BEGUN)
     Path(f"{paths.arrivals}/{TOKEN}.{os.getpid()}.new").write_text("{")
