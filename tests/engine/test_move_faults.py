@@ -99,6 +99,6 @@ def test_stopped_in_doubt(host: EngineHost) -> None:
         assert host.only_qemu("g")
         host.one("stop", "--timeout", "0", "g")
         assert host.qemu_pids("g") == []
-        refuses(host.refused("start", "g"), "was moved to")
+        refuses(host.refused("start", "g"), "was on its way to 127.0.0.1, and may run there")
         host.one("discard", "g")
         assert host.one("start", "g")["changed"]

@@ -163,16 +163,15 @@ def test_strangers_drive_nothing_out(host: EngineHost) -> None:
 # --- the target goes down with everything, and comes back
 
 
-def go_down(hosts: TwoHosts, receiving: subprocess.Popen[str]) -> None:
-    """All that a boot of the target would end; /run is empty afterwards."""
-    target = hosts.target
-    for pid in [*target.runtimes(), *target.qemu_pids("g")]:
+def go_down(host: EngineHost, verb: subprocess.Popen[str]) -> None:
+    """All that a boot of a host would end; /run is empty afterwards."""
+    for pid in [*host.runtimes(), *host.qemu_pids("g")]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    receiving.communicate()
-    wait_until(lambda: not target.runtimes() and not target.qemu_pids("g"), "something lives on")
-    shutil.rmtree(target.run_directory("g"))
-    for file in target.memory.rglob("*qemu_back_mem*"):
+    verb.communicate()
+    wait_until(lambda: not host.runtimes() and not host.qemu_pids("g"), "something lives on")
+    shutil.rmtree(host.run_directory("g"))
+    for file in host.memory.rglob("*qemu_back_mem*"):
         file.unlink()
 
 
@@ -185,7 +184,7 @@ def gone_target(hosts: TwoHosts, state: str, when: str, method: str) -> Iterator
             receiving = hosts.wait_for_guest()
             sending = hosts.source.begin(*hosts.words(method))
             wait_until(hosts.target.stopped_runtimes, "the move has not come as far")
-            go_down(hosts, receiving)
+            go_down(hosts.target, receiving)
             answer = answer_of(sending)
         assert not answer["ok"]
         yield answer["error"]
@@ -290,7 +289,7 @@ def test_gone_in_postcopy(host: EngineHost) -> None:
             in_postcopy(hosts, sending)
             wait_until(lambda: kept(hosts.target) == ["runs-in-part"], "it is not known to run there")
             wire.fall_silent()
-            go_down(hosts, receiving)
+            go_down(hosts.target, receiving)
             wire.cut()
             answer = answer_of(sending)
         assert not answer["ok"]
@@ -367,6 +366,61 @@ def test_nobody_asks(host: EngineHost) -> None:
         hosts.boot()
         error = hosts.target.refused("answer", "--listen", ADDRESS, "--port", "0", "--timeout", "0.1", "g")
         refuses(error, "Nobody asked", "hostmem recover g")
+
+
+# --- the source goes down with everything, and comes back
+
+
+def test_source_gone_before_the_order(host: EngineHost) -> None:
+    """In a pre-copy that takes long: the target gives it up, and tells so."""
+    with two_hosts(host) as hosts, impatient(hosts):
+        hosts.boot()
+        with wired(hosts):
+            receiving = hosts.wait_for_guest()
+            sending = host.begin(*hosts.words("precopy"))
+            journal = host.run_directory("g") / "journal.json"
+            wait_until(lambda: journal.exists() and '"transferred"' in journal.read_text(), "no page went over")
+            go_down(host, sending)
+            assert not answer_of(receiving)["ok"]
+        refuses(host.refused("start", "g"), "was on its way to 127.0.0.1, and may run there", "hostmem recover g")
+        refuses(host.refused("recover", "g"), "does not say what became of the move", "hostmem answer g")
+        outcome, told = recovered(hosts)
+        assert outcome == "the guest had not run at 127.0.0.1: it can be started here again"
+        assert list(told["told"].values()) == ["given-up"]
+        hosts.assert_target_empty()
+        assert host.one("start", "g")["changed"]
+
+
+def test_source_gone_after_the_order(host: EngineHost) -> None:
+    with two_hosts(host) as hosts, impatient(hosts):
+        hosts.boot()
+        receiving = hosts.wait_for_guest()
+        anchor = "        await self._all_sent()\n"
+        with host.patched("_guest/departure.py", anchor, f"        import os; {DOWN}\n{anchor}"):
+            sending = host.begin(*hosts.words("precopy"))
+            wait_until(host.stopped_runtimes, "the move has not come as far")
+            go_down(host, sending)
+        result_of(receiving)
+        refuses(host.refused("start", "g"), "was on its way to 127.0.0.1, and may run there")
+        assert recovered(hosts)[0] == "the guest goes on at 127.0.0.1"
+        assert not host.one("recover", "g")["changed"]
+        hosts.assert_arrived()
+
+
+def test_source_gone_in_postcopy(host: EngineHost) -> None:
+    """With a part of the guest's memory: the target's QEMU would wait for that for ever."""
+    with two_hosts(host) as hosts:
+        hosts.boot()
+        with wired(hosts) as wire:
+            receiving = hosts.wait_for_guest()
+            sending = host.begin(*hosts.words("postcopy", *PATIENT))
+            in_postcopy(hosts, sending)
+            wire.fall_silent()
+            go_down(host, sending)
+            wire.cut()
+            assert host.one("recover", "g")["outcome"].startswith("the guest is lost: ")
+            assert not answer_of(receiving)["ok"]
+        hosts.assert_lost()
 
 
 # --- moves that are not under way

@@ -11,6 +11,7 @@ import json
 import os
 import time
 from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from .._host.durable import remove_durably, sync_directory, sync_file
@@ -19,12 +20,43 @@ from .errors import Refused
 from .paths import GuestPaths
 
 
-def mark_leaving(paths: GuestPaths, to: str, token: str) -> None:
+@dataclass(frozen=True)
+class Leaving:
+    """A move to another host whose end is not known: all that is needed to ask for it. ``tls`` is the directory of the certificates, empty
+    for a move in clear."""
+
+    to: str
+    port: int
+    token: str
+    tls: str
+    method: str
+
+
+def mark_leaving(paths: GuestPaths, move: Leaving) -> None:
     """Before a move begins; at its end there is no time for it.
 
     :raises OSError: there is no space.
     """
-    _write(paths, {"to": to, "token": token})
+    _write(paths, asdict(move))
+
+
+def mark_left(paths: GuestPaths) -> None:
+    """The guest runs there: nobody has to be asked any more. Without space for that somebody is."""
+    kept = _kept(paths)
+    if "to" in kept:
+        with suppress(OSError):
+            _write(paths, {**kept, "left": True})
+
+
+def leaving(paths: GuestPaths) -> Leaving | None:
+    """None without a move of this host's, or when its end is known."""
+    kept = _kept(paths)
+    if kept.get("left"):
+        return None
+    try:
+        return Leaving(**{field.name: kept[field.name] for field in fields(Leaving)})
+    except KeyError:
+        return None
 
 
 def mark_coming(paths: GuestPaths, origin: str, generation: int, token: str) -> None:
@@ -83,6 +115,14 @@ def refuse_moved(paths: GuestPaths) -> None:
             f"Guest {paths.name} was to come here from {kept['origin'] or 'another host'}, and runs there, as far as is known here.",
             cause="A start here would make it run twice.",
             cure=f"Let it come (hostmem receive). If it does not exist there any more: hostmem discard {paths.name}",
+        )
+    move = leaving(paths)
+    if move is not None:
+        raise Refused(
+            f"Guest {paths.name} was on its way to {move.to}, and may run there.",
+            cause="Its move was cut off on this host. A start here could make it run twice.",
+            cure=f"Ask there: hostmem recover {paths.name} (if nobody listens on port {move.port} of {move.to} any more, run there:"
+            f" hostmem answer {paths.name}). If it does not exist there: hostmem discard {paths.name}",
         )
     raise Refused(
         f"Guest {paths.name} was moved to {kept.get('to', 'another host')}.",

@@ -14,7 +14,7 @@ from .errors import HostmemError
 from .generations import forget_all
 from .journal import Journal
 from .move_line import ALIVE, CONTINUE, LOST, Line
-from .move_mark import unmark_leaving
+from .move_mark import mark_left, unmark_leaving
 from .paths import GuestPaths
 from .running_mark import unmark_running
 
@@ -30,15 +30,16 @@ class GuestLost(HostmemError):
 
 def bury(paths: GuestPaths, line: Line, why: str) -> GuestLost:
     """Forget a guest that is lost; QEMU here has ended. The error tells of it."""
-    forget_departed(paths)
     unmark_leaving(paths)
+    forget_departed(paths)
     return GuestLost(f"Guest {paths.name} is lost.", f"{line.address}: {why}", "Start it anew.")
 
 
 def forget_departed(paths: GuestPaths) -> None:
-    """Remove what the QEMU of a guest left that is not here any more."""
+    """Remove what the QEMU of a guest left that is not here any more; unless it is lost, it runs on the other host."""
     forget_all(paths)
     unmark_running(paths)
+    mark_left(paths)
     Journal(paths).clear()
 
 

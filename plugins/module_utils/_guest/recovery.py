@@ -19,10 +19,12 @@ from .generations import Generation, forget_dead, living_generations, make_curre
 from .handover import go_on, roll_back, roll_forward
 from .journal import ARRIVING, COLD_STARTING, COLD_VERIFIED, CONTINUED, HANDOVER, RESTORING, STARTING, Journal
 from .locks import VerbLock
+from .move_mark import leaving
 from .paths import GuestPaths, guest_paths
 from .qmp import connect
 from .recovery_checkpoint import concerns_checkpoint, recover_checkpoint
 from .recovery_exec import concerns_exec, recover_exec
+from .recovery_mark import recover_mark
 from .recovery_move import concerns_move, recover_move
 from .running_mark import mark_running
 
@@ -33,7 +35,11 @@ async def recover(config: Config, name: str) -> dict[str, Any]:
     """Finish or roll back what was interrupted; nothing to do is no error."""
     paths = guest_paths(config, name)
     async with VerbLock(paths, VERB_WAIT):
-        return await recover_locked(paths, living_generations(paths))
+        outcome = await recover_locked(paths, living_generations(paths))
+        move = leaving(paths)
+        if outcome["changed"] or move is None or qemu_processes(paths):
+            return outcome
+        return {**outcome, "changed": True, "outcome": await recover_mark(paths, move)}
 
 
 async def settled(paths: GuestPaths) -> list[Generation]:

@@ -26,7 +26,7 @@ from .locks import VerbLock
 from .move_channel import inet, kept_parameters, set_pace, set_up, state
 from .move_credentials import Credentials, find_credentials
 from .move_line import ALIVE, BEGIN, TERMS, Line
-from .move_mark import has_left, mark_leaving
+from .move_mark import Leaving, has_left, mark_leaving
 from .move_terms import POSTCOPY, Terms, image_identities, named_blocks
 from .paths import GuestPaths, guest_paths
 from .preflight import Preflight, examine
@@ -182,7 +182,8 @@ class _Move:
         """:raises HostmemError: see the journal."""
         began = time.monotonic()
         self._departure.write(SENDING)
-        mark_leaving(self._departure.paths, self._progress.to, self._progress.token)
+        here = self._progress
+        mark_leaving(self._departure.paths, Leaving(here.to, here.port, here.token, here.tls, here.method))
         await self._begin()
         sent = asyncio.Event()
         touch = asyncio.ensure_future(self._keep_in_touch(sent))
