@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import time
 import pytest
 
 from support.engine import EngineHost, wait_until
-from support.moves import TwoHosts, answer_of, impatient, result_of, two_hosts
+from support.moves import TwoHosts, answer_of, hasty, impatient, result_of, two_hosts
 from support.slow_wire import SlowWire
 from support.sound import refuses
 from support.wired_moves import PATIENT, in_postcopy, wired
@@ -225,6 +226,50 @@ def test_postcopy_fails_at_its_end(host: EngineHost) -> None:
             assert host.one(*hosts.words("postcopy", *PATIENT))["changed"]
             result_of(receiving)
         hosts.assert_arrived()
+
+
+def in_doubt_in_postcopy(hosts: TwoHosts, wire: SlowWire) -> tuple[subprocess.Popen[str], int]:
+    """The guest runs on the target, a part of its memory is here, and the target's runtime does not answer: its verb, and that runtime."""
+    receiving = hosts.wait_for_guest()
+    sending = hosts.source.begin(*hosts.words("postcopy", *PATIENT))
+    in_postcopy(hosts, sending)
+    wait_until(lambda: hosts.target.info("g").get("move", {}).get("step") == "arrived", "no order came")
+    runtime = json.loads((hosts.target.run_directory("g") / "journal.json").read_text())["pid"]
+    os.kill(runtime, signal.SIGSTOP)
+    wire.cut()
+    assert not answer_of(sending)["ok"]
+    return receiving, runtime
+
+
+def test_stop_in_postcopy(host: EngineHost) -> None:
+    """It would end a guest that runs on the other host."""
+    with two_hosts(host) as hosts, hasty(host):
+        hosts.boot()
+        with wired(hosts) as wire:
+            receiving, runtime = in_doubt_in_postcopy(hosts, wire)
+            error = host.refused("stop", "--timeout", "0", "g")
+            refuses(error, "a part of its memory is in its QEMU here", "hostmem recover g", "hostmem stop --in-move g")
+            assert host.only_qemu("g")
+            os.kill(runtime, signal.SIGCONT)
+            wire.hasten(1e9)
+            assert host.one("recover", "g")["outcome"].startswith("finished the move")
+            result_of(receiving)
+        hosts.assert_arrived()
+
+
+def test_stop_in_postcopy_that_is_asked_for(host: EngineHost) -> None:
+    """The other host can still be asked, and ends what is left of the guest."""
+    with two_hosts(host) as hosts, hasty(host):
+        hosts.boot()
+        with wired(hosts) as wire:
+            receiving, runtime = in_doubt_in_postcopy(hosts, wire)
+            assert host.one("stop", "--in-move", "--timeout", "0", "g")["changed"]
+            assert host.qemu_pids("g") == []
+            refuses(host.refused("start", "g"), "was on its way to 127.0.0.1, and may run there")
+            os.kill(runtime, signal.SIGCONT)
+            assert host.one("recover", "g")["outcome"].startswith("the guest is lost: ")
+            assert not answer_of(receiving)["ok"]
+        hosts.assert_lost()
 
 
 def test_silent_qemu_has_the_whole_guest(host: EngineHost) -> None:

@@ -21,7 +21,7 @@ import pytest
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.move_outcomes import KEPT
 from support.engine import EngineHost, wait_until
 from support.host import USER
-from support.moves import ADDRESS, TwoHosts, answer_of, asked, impatient, once, result_of, two_hosts
+from support.moves import ADDRESS, TwoHosts, answer_of, asked, hasty, impatient, once, result_of, two_hosts
 from support.sound import refuses
 from support.wired_moves import PATIENT, in_postcopy, wired
 
@@ -266,22 +266,9 @@ def test_gone_in_postcopy_before_the_order(host: EngineHost) -> None:
         hosts.assert_lost()
 
 
-@contextlib.contextmanager
-def hasty(host: EngineHost) -> Iterator[None]:
-    """A source that does not wait long for a target that is gone."""
-    with (
-        host.patched("_guest/departure.py", "REJOIN_TIMEOUT = 300.0", "REJOIN_TIMEOUT = 2.0"),
-        host.patched("_guest/departure.py", "ORDER_TIMEOUT = 30.0", "ORDER_TIMEOUT = 3.0"),
-    ):
-        yield
-
-
 def test_gone_in_postcopy(host: EngineHost) -> None:
     """It ran there, and a part of its memory was still here: without the other one that is no guest any more."""
-    with (
-        two_hosts(host) as hosts,
-        host.patched("_guest/departure.py", "REJOIN_TIMEOUT = 300.0", "REJOIN_TIMEOUT = 2.0"),
-    ):
+    with two_hosts(host) as hosts, hasty(host):
         hosts.boot()
         with wired(hosts) as wire:
             receiving = hosts.wait_for_guest()
@@ -302,10 +289,7 @@ def test_gone_in_postcopy(host: EngineHost) -> None:
 
 def test_target_qemu_and_runtime_killed_in_postcopy(host: EngineHost) -> None:
     """The recovery there finds no QEMU, and keeps that."""
-    with (
-        two_hosts(host) as hosts,
-        host.patched("_guest/departure.py", "REJOIN_TIMEOUT = 300.0", "REJOIN_TIMEOUT = 2.0"),
-    ):
+    with two_hosts(host) as hosts, hasty(host):
         hosts.boot()
         with wired(hosts) as wire:
             receiving = hosts.wait_for_guest()

@@ -190,6 +190,16 @@ def impatient(hosts: TwoHosts) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def hasty(host: EngineHost) -> Iterator[None]:
+    """A source that does not wait long for a target that is gone."""
+    with (
+        host.patched("_guest/departure.py", "REJOIN_TIMEOUT = 300.0", "REJOIN_TIMEOUT = 2.0"),
+        host.patched("_guest/departure.py", "ORDER_TIMEOUT = 30.0", "ORDER_TIMEOUT = 3.0"),
+    ):
+        yield
+
+
 def listens(port: int) -> bool:
     """Whether somebody waits for connections on this port, without connecting."""
     wanted = f":{port:04X}"

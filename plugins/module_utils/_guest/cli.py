@@ -71,6 +71,11 @@ def parser() -> argparse.ArgumentParser:
                 default=STOP_TIMEOUT,
                 help="seconds between ACPI power-down and quit (default: %(default)s)",
             )
+            command.add_argument(
+                "--in-move",
+                action="store_true",
+                help="also a guest that runs on another host and has a part of its memory here: it is lost then",
+            )
         if verb == "save":
             command.add_argument("--full", action="store_true", help="copy memory that ends with QEMU into the state")
         if verb == "restore":
@@ -213,6 +218,8 @@ def _lifecycle(config: Config, names: list[str], options: argparse.Namespace) ->
         return verbs.restore_guests(config, names, way, lambda saved: start(config, saved, False, way))
     if options.verb == "discard":
         return verbs.discard_guests(config, names, options.check)
+    if options.verb == "stop" and options.in_move and not by_systemd:  # guests of units do not move
+        return verbs.stop_guests(config, names, options.timeout, options.check, in_move=True)
     if options.verb == "stop":
         return stop(config, names, options.timeout, options.check)
     return _update(config, names, options)

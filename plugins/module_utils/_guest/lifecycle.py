@@ -46,6 +46,7 @@ from .running_mark import mark_running, unmark_running, went_down
 from .saved_guest import refuse_start_anew
 from .started import verify_memory, wait_for_qmp
 from .store import StoredGuest, load_guest
+from .torn_guest import refuse_to_tear
 
 START_TIMEOUT = 120.0
 VERB_WAIT = 60.0
@@ -160,15 +161,18 @@ def _undo(paths: GuestPaths, qemu: QemuProcess, journal: Journal) -> None:
     journal.clear()
 
 
-async def stop(config: Config, name: str, timeout: float, wait: float = VERB_WAIT) -> dict[str, Any]:
+async def stop(
+    config: Config, name: str, timeout: float, wait: float = VERB_WAIT, in_move: bool = False
+) -> dict[str, Any]:
     """ACPI power-down, after ``timeout`` seconds quit, at last SIGKILL. Afterwards no QEMU carries the guest.
 
     :param wait: seconds to wait for another verb that does not get on.
+    :param in_move: also a QEMU that has a part of a guest which runs on another host; that is lost then.
     :raises HostmemError: a QEMU could not even be killed.
     """
     paths = guest_paths(config, name)
     async with VerbLock(paths, wait):
-        living = await _settled_for_stop(paths)
+        living = await _settled_for_stop(paths, in_move)
         if not living:
             if not went_down(paths):  # it ended by itself
                 unmark_running(paths)
@@ -182,13 +186,19 @@ async def stop(config: Config, name: str, timeout: float, wait: float = VERB_WAI
     return {"changed": True, "how": hows[-1]}
 
 
-async def _settled_for_stop(paths: GuestPaths) -> list[Generation]:
-    """Of a move that the other host would have to settle, and does not, nothing is left here either. Its mark stays."""
+async def _settled_for_stop(paths: GuestPaths, in_move: bool) -> list[Generation]:
+    """Of a move that the other host would have to settle, and does not, nothing is left here either. Its mark stays, by which that host can
+    be asked later.
+
+    :raises Refused: the guest needs its QEMU here, unless it is to be ended ``in_move``.
+    """
     try:
         return await settled(paths)
     except HostmemError as error:
         if not move_under_way(paths):
             raise
+        if not in_move:
+            await refuse_to_tear(paths, living_generations(paths), str(error))
         log_record(f"Guest {paths.name} is stopped in the middle of a move: {error}", 4, guest=paths.name, event="stop")
         return living_generations(paths)
 

@@ -239,15 +239,17 @@ def _start(config: Config, names: Sequence[str], options: RestoreOptions) -> lis
     return results + started
 
 
-def stop_guests(config: Config, names: Sequence[str], timeout: float, check: bool) -> list[Result]:
+def stop_guests(
+    config: Config, names: Sequence[str], timeout: float, check: bool, in_move: bool = False
+) -> list[Result]:
     """Stop those that run."""
     if check:
         return each(names, lambda name: would(config, name, bool(qemu_processes(guest_paths(config, name)))))
     with resource_locks(guest_paths(config, name).run for name in names) as locked:
-        return _stop(config, names, timeout, locked)
+        return _stop(config, names, lambda name: stop(config, name, timeout, in_move=in_move), locked)
 
 
-def _stop(config: Config, names: Sequence[str], timeout: float, locked: Sequence[str]) -> list[Result]:
+def _stop(config: Config, names: Sequence[str], stop_one: Verb, locked: Sequence[str]) -> list[Result]:
     known = each(names, lambda name: {"changed": bool(load_guest(guest_paths(config, name)))})
     present = [item["guest"] for item in known if item["ok"] and guest_paths(config, item["guest"]).run in locked]
     absent = [
@@ -255,7 +257,7 @@ def _stop(config: Config, names: Sequence[str], timeout: float, locked: Sequence
         for item in known
         if item["ok"] and item["guest"] not in present
     ]
-    stopped = as_user(config, present, lambda name: stop(config, name, timeout))
+    stopped = as_user(config, present, stop_one)
     for item in stopped:
         if item["ok"]:
             each([item["guest"]], lambda name: release_guest(config, name))
