@@ -6,14 +6,20 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import time
+
 import pytest
 
-from support.engine import EngineHost
+from support.engine import EngineHost, wait_until
 from support.moves import TwoHosts, answer_of, impatient, once, result_of, two_hosts
 from support.sound import refuses
 
 METHODS = ["precopy", "postcopy"]
 KILL = "os.kill(os.getpid(), 9)"
+STOP = "os.kill(os.getpid(), 19)"
 KILL_QEMU = "[os.kill(pid, 9) for pid in qemu(facts['generation'])]"
 WORDS = ["alive", "continue", "finish"]
 
@@ -141,6 +147,29 @@ def test_source_qemu_killed_before_the_switch(host: EngineHost) -> None:
         hosts.assert_target_empty()
         assert host.info("g")["state"] == "stopped"
         assert host.one("start", "g")["changed"]
+
+
+def test_images_that_the_target_still_holds(host: EngineHost) -> None:
+    """Its QEMU has the whole guest, and its runtime hangs as the source's is killed: the guest goes on at the source when it can."""
+    with two_hosts(host) as hosts:
+        disk = host.root / "fake-disk.raw"
+        disk.write_bytes(b"\0" * (1 << 20))
+        disk.chmod(0o666)
+        hosts.boot(disks=[{"id": "d0", "path": str(disk), "format": "raw", "shared": True}])
+        with host.at_step("ordered", once(host, STOP), "before"):
+            receiving = hosts.wait_for_guest()
+            sending = host.begin(*hosts.words("precopy"))
+            wait_until(host.stopped_runtimes, "the move has not come as far")
+            runtime = json.loads((hosts.target.run_directory("g") / "journal.json").read_text())["pid"]
+            os.kill(runtime, signal.SIGSTOP)
+            for pid in host.stopped_runtimes():
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(20)
+            assert host.run_states("g")[-1].new == "postmigrate"
+            os.kill(runtime, signal.SIGCONT)
+            sending.communicate()
+        assert not answer_of(receiving)["ok"]
+        hosts.assert_stayed()
 
 
 def test_order_not_answered(host: EngineHost) -> None:

@@ -33,6 +33,8 @@ from .recovery_checkpoint import dismiss
 ORDER_TIMEOUT = 30.0
 # Seconds in which a channel that broke can be made anew.
 REJOIN_TIMEOUT = 300.0
+# Seconds in which QEMU here can have the images back: a destination that hears nothing ends its own after SILENCE (arrival.py).
+RESUME_TIMEOUT = 90.0
 # Seconds without a page, while there are some to send: a network that says nothing is as good as cut.
 STALL = 10.0
 _REJOIN_ANSWER = 15.0
@@ -310,7 +312,7 @@ class Departure:
 
     async def _continue(self) -> None:
         """The QEMU there may hold the images until it has ended."""
-        deadline = time.monotonic() + _REST_TIMEOUT
+        deadline, flow = time.monotonic() + RESUME_TIMEOUT, Flow()
         while True:
             try:
                 await self.qmp.execute("cont")
@@ -318,7 +320,15 @@ class Departure:
             except CommandRefused:
                 if time.monotonic() >= deadline:
                     raise
+                if flow.second():
+                    self._write_again()
                 await asyncio.sleep(_SLOW_POLL)
+
+    def _write_again(self) -> None:
+        """The step has more time then."""
+        entry = self.journal.read()
+        if entry is not None:
+            self.write(entry["step"])
 
     async def take_back(self) -> bool:
         """Before the order: back to this QEMU, if it can. False when post-copy has begun, which has no way back.
