@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -147,6 +148,25 @@ def test_source_qemu_killed_before_the_switch(host: EngineHost) -> None:
         hosts.assert_target_empty()
         assert host.info("g")["state"] == "stopped"
         assert host.one("start", "g")["changed"]
+
+
+def test_start_before_anybody_has_recovered(host: EngineHost) -> None:
+    """The source's QEMU and all its programs died: a start is refused, and names what helps."""
+    with two_hosts(host) as hosts, impatient(hosts):
+        hosts.boot()
+        with host.at_command("migrate", STOP):
+            receiving = hosts.wait_for_guest()
+            sending = host.begin(*hosts.words("precopy"))
+            wait_until(host.stopped_runtimes, "the move has not come as far")
+            for pid in [*host.runtimes(), *host.qemu_pids("g")]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            sending.communicate()
+        refuses(host.refused("start", "g"), "may run there", "hostmem recover g")
+        assert host.one("recover", "g")["outcome"] == "QEMU was gone before the guest had moved: the guest is lost"
+        assert not answer_of(receiving)["ok"]
+        hosts.assert_target_empty()
+        hosts.assert_lost()
 
 
 def test_images_that_the_target_still_holds(host: EngineHost) -> None:
