@@ -63,6 +63,29 @@ def test_target_qemu_killed_as_the_guest_runs_there(host: EngineHost, method: st
         hosts.assert_lost()
 
 
+def test_order_that_the_source_has_forgotten(host: EngineHost) -> None:
+    """Its journal is older than the order, and says that the guest may come back: the destination knows better."""
+    with two_hosts(host) as hosts:
+        hosts.boot()
+        written = (
+            "            self.write(ORDERED)\n            try:\n                answer = await self.line.ask(CONTINUE"
+        )
+        older = written.replace("self.write(ORDERED)", 'self.write("sending")')
+        anchor = "        await self._all_sent()\n"
+        kill = once(host, "os.kill(os.getpid(), 9)")
+        with (
+            host.patched("_guest/departure.py", written, older),
+            host.patched("_guest/departure.py", anchor, f"        import os; {kill}\n{anchor}"),
+        ):
+            receiving = hosts.wait_for_guest()
+            host.begin(*hosts.words("precopy")).communicate()
+            host.wait_quiet()
+        assert host.run_states("g")[-1].new == "postmigrate"
+        assert host.one("recover", "g")["outcome"].startswith("finished the move")
+        result_of(receiving)
+        hosts.assert_arrived()
+
+
 @pytest.mark.parametrize("token", ["", "0" * 31, "g" * 32])
 def test_no_token(host: EngineHost, token: str) -> None:
     with two_hosts(host) as hosts:

@@ -292,10 +292,20 @@ class Departure:
     async def go_back(self) -> None:
         """Nobody has run the guest since it stood still here: it goes on here.
 
-        :raises HostmemError: QEMU does not let it.
+        :raises GuestLost: it ran there, and is no more.
+        :raises HostmemError: QEMU does not let it; or the destination says that the guest is its own.
         """
+        answer: dict[str, Any] = {}
         with suppress(HostmemError):
-            await self.line.ask(GIVE_UP, _GOOD_BYE)
+            answer = await self.line.ask(GIVE_UP, _GOOD_BYE)
+        await self._bury_lost(answer)
+        if answer.get("ordered") is True or answer.get("running") is True:
+            self.write(ORDERED)  # so that what comes next finishes the move
+            raise HostmemError(
+                f"Guest {self.paths.name} does not go on here: it was ordered to run at {self.line.address}.",
+                cause="That is kept there, but not here.",
+                cure=f"Run here: hostmem recover {self.paths.name}",
+            )
         if self.progress.was_running and await self.qmp.status() != "running":
             await self._continue()
         await take_down(self.qmp, self.progress.parameters)
