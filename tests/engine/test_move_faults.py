@@ -86,6 +86,37 @@ def test_order_that_the_source_has_forgotten(host: EngineHost) -> None:
         hosts.assert_arrived()
 
 
+def test_lost_says_the_target_of_a_guest_that_it_gave_up(host: EngineHost) -> None:
+    """It could not keep that it had: the guest goes on at the source by then, and is not ended there."""
+    with two_hosts(host) as hosts, impatient(hosts):
+        place = host.root / "fake-lost"
+        place.mkdir()
+        place.chmod(0o777)
+        mark = str(place / "done")
+        gone = '        return {"lost" if self._ordered else "given_up": self._given_up}\n'
+        other = f'        return {{"lost" if os.path.exists({mark!r}) else "given_up": self._given_up}}\n'
+        loads = '            status, run_state = await self._status(), ""\n'
+        kill = f"os.path.exists({mark!r}) or (open({mark!r}, 'w').close(), os.kill(os.getpid(), 9))"
+        goes = "            await self._continue()\n        await self._stay()\n"
+        hosts.boot()
+        with (
+            hosts.target.patched("_guest/arrival.py", gone, f"        import os\n{other}"),
+            hosts.target.patched(
+                "_guest/arrival.py", loads, f"            import os; os.kill(self._generation.alive.pid, 9)\n{loads}"
+            ),
+            host.patched(
+                "_guest/departure.py",
+                goes,
+                goes.replace("        await self._stay", f"        import os; {kill}\n        await self._stay"),
+            ),
+        ):
+            receiving = hosts.wait_for_guest()
+            host.begin(*hosts.words("precopy")).communicate()
+            host.wait_quiet()
+            assert not answer_of(receiving)["ok"]
+        hosts.assert_stayed()
+
+
 @pytest.mark.parametrize("token", ["", "0" * 31, "g" * 32])
 def test_no_token(host: EngineHost, token: str) -> None:
     with two_hosts(host) as hosts:

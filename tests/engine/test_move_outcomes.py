@@ -91,6 +91,29 @@ def test_target_runtime_killed_as_it_gives_up(host: EngineHost, when: str) -> No
         hosts.assert_stayed()
 
 
+def test_order_that_does_not_last(host: EngineHost) -> None:
+    """The disk takes the name of what is kept, but not for good: the guest has not been ordered, and nobody reads that it was."""
+    fails = "os.stat(chr(47) + chr(110) * 9)"
+    seen = "open(arguments[0]).read()"
+    act = f"'\"ordered\"' in {seen} and (os.rename(*arguments), {fails}), '\"given-up\"' in {seen} and {fails}"
+    with two_hosts(host) as hosts, impatient(hosts):
+        hosts.boot()
+        with (
+            hosts.target.patched("_guest/arrival.py", "LINGER = 6.0", "LINGER = 60.0"),
+            hosts.target.at_function("_guest/move_outcomes.py", "rename_durably", act, "before"),
+        ):
+            receiving = hosts.wait_for_guest()
+            refuses(host.refused(*hosts.words("precopy")), "stands still here until that is known")
+            os.kill(hosts.target.only_qemu("g"), signal.SIGKILL)
+            wait_until(lambda: not hosts.target.qemu_pids("g"), "QEMU lives on")
+            assert host.one("recover", "g")["outcome"] == "took the move back: the guest goes on here"
+            assert kept(hosts.target) == ["begun"]
+            receiving.kill()
+            receiving.communicate()
+        hosts.target.wait_quiet()
+        hosts.assert_stayed()
+
+
 # --- what is kept gets lost while the guest runs
 
 

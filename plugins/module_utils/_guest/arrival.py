@@ -422,7 +422,7 @@ class Arrival:
                 return self._gone()
             if waits:
                 return {"waits": waits}
-            self._outcomes.record(self._progress.token, ORDERED)
+            self._outcomes.record_order(self._progress.token)
             self._ordered = True
             self._write()
         if not self._runs:

@@ -25,6 +25,7 @@ from .move_channel import inet, take_down
 from .move_line import ALIVE, CONTINUE, FINISH, GIVE_UP, REJOIN, Line, in_doubt
 from .move_mark import unmark_leaving
 from .move_orphan import GuestLost, bury, forget_departed, settle_orphan
+from .move_terms import PRECOPY
 from .paths import GuestPaths
 from .qmp import Qmp, is_migration_over
 from .recovery_checkpoint import dismiss
@@ -167,10 +168,17 @@ class Departure:
         """End the QEMU here when the guest ran at the destination, or may have, and is no more.
 
         :raises GuestLost: so it is.
+        :raises HostmemError: it goes on here.
         """
         why = answer.get("lost")
         if not isinstance(why, str):
             return
+        if self.progress.method == PRECOPY and await self.qmp.status() == "running":
+            # Told so since the destination gave it up; which could not be kept there, or got lost (a failing disk).
+            await self._stay()
+            raise HostmemError(
+                f"Guest {self.paths.name} was not moved: it goes on here.", f"{self.line.address}: {why}", _AGAIN
+            )
         await dismiss(self.generation, self.qmp)
         raise bury(self.paths, self.line, why)
 
@@ -308,6 +316,10 @@ class Departure:
             )
         if self.progress.was_running and await self.qmp.status() != "running":
             await self._continue()
+        await self._stay()
+
+    async def _stay(self) -> None:
+        """The guest is here, and nothing is left of the move."""
         await take_down(self.qmp, self.progress.parameters)
         make_current(self.paths, self.generation)
         unmark_leaving(self.paths)

@@ -95,6 +95,20 @@ class Outcomes:
         if begins:  # not in the guest's pause
             self._prune(token)
 
+    def record_order(self, token: str) -> None:
+        """That the guest may run here from now on. One that is not known to last has not been given, and is not to be read either.
+
+        :raises OSError: it cannot be kept.
+        """
+        try:
+            self.record(token, ORDERED)
+        except OSError:
+            with suppress(OSError):
+                self.record(token, BEGUN)
+            if self.of(token) == Outcome(ORDERED):
+                remove_file(self._path(token))
+            raise
+
     def drop_settled(self) -> bool:
         """Before the guest's definition goes. What a source may still settle here, when it is defined again, stays: True when there is such."""
         try:
