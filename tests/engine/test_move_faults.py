@@ -11,7 +11,7 @@ import json
 
 import pytest
 
-from support.engine import EngineHost
+from support.engine import EngineHost, wait_until
 from support.moves import answer_of, asked, impatient, once, result_of, two_hosts
 from support.sound import refuses
 
@@ -78,10 +78,12 @@ def test_order_that_the_source_has_forgotten(host: EngineHost) -> None:
             host.patched("_guest/departure.py", anchor, f"        import os; {kill}\n{anchor}"),
         ):
             receiving = hosts.wait_for_guest()
-            host.begin(*hosts.words("precopy")).communicate()
-            host.wait_quiet()
+            sending = host.begin(*hosts.words("precopy"))
+            journal = host.run_directory("g") / "journal.json"
+            wait_until(lambda: journal.exists() and '"ordered"' in journal.read_text(), "it does not learn of it")
         assert host.run_states("g")[-1].new == "postmigrate"
         assert host.one("recover", "g")["outcome"].startswith("finished the move")
+        sending.communicate()
         result_of(receiving)
         hosts.assert_arrived()
 
