@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
 from support.engine import EngineHost, wait_until
+from support.host import USER
 from support.moves import answer_of, asked, impatient, once, result_of, two_hosts
 from support.sound import refuses
 
@@ -116,6 +119,19 @@ def test_lost_says_the_target_of_a_guest_that_it_gave_up(host: EngineHost) -> No
             host.begin(*hosts.words("precopy")).communicate()
             host.wait_quiet()
             assert not answer_of(receiving)["ok"]
+        hosts.assert_stayed()
+
+
+def test_mark_of_an_old_move(host: EngineHost) -> None:
+    """The guest runs here: a move of it that fails is none that succeeded."""
+    with two_hosts(host) as hosts:
+        hosts.boot()
+        mark = Path(host.settings["state"]) / "g" / "moved.json"
+        mark.write_text(json.dumps({"to": "127.0.0.1", "token": "a" * 32, "left": True}))
+        shutil.chown(mark, USER, USER)
+        hosts.port = 1
+        refuses(host.refused(*hosts.words("precopy")), "cannot be reached")
+        mark.unlink()
         hosts.assert_stayed()
 
 

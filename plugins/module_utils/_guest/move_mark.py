@@ -105,6 +105,11 @@ def has_left(paths: GuestPaths) -> bool:
     return os.path.lexists(paths.moved_mark)
 
 
+def left_by(paths: GuestPaths, token: str) -> bool:
+    """Whether the guest left by this very move. A mark can be an old one."""
+    return has_left(paths) and _kept(paths).get("token") == token
+
+
 def refuse_moved(paths: GuestPaths) -> None:
     """:raises Refused: the guest is on another host, or may be."""
     if not has_left(paths):

@@ -19,14 +19,14 @@ from .comparison import queue_sizes
 from .config import Config
 from .departure import STALL, Departure, Flow, Progress
 from .errors import HostmemError, Refused, refuse
-from .generations import Generation
+from .generations import Generation, living_generations
 from .handover import blocked_reasons
 from .journal import SENDING
 from .locks import VerbLock
 from .move_channel import inet, kept_parameters, set_pace, set_up, state
 from .move_credentials import Credentials, find_credentials
 from .move_line import ALIVE, BEGIN, TERMS, Line
-from .move_mark import Leaving, has_left, mark_leaving
+from .move_mark import Leaving, left_by, mark_leaving
 from .move_terms import POSTCOPY, Terms, image_identities, named_blocks
 from .paths import GuestPaths, guest_paths
 from .preflight import Preflight, examine
@@ -75,7 +75,7 @@ async def migrate(config: Config, name: str, options: MoveOptions) -> dict[str, 
         except Exception as error:
             await line.close()
             await recover_after(paths, error)
-            if has_left(paths) and not options.check:
+            if left_by(paths, line.token) and not living_generations(paths):
                 return {"changed": True, "how": "moved", "to": options.address, "recovered": str(error)}
             raise
         finally:
