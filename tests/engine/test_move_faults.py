@@ -135,6 +135,18 @@ def test_mark_of_an_old_move(host: EngineHost) -> None:
         hosts.assert_stayed()
 
 
+def test_given_up_as_it_begins(host: EngineHost) -> None:
+    """The first answer got lost, and the target's QEMU died since."""
+    begun = "        self._write()\n        return await self._begun()\n"
+    dies = "        self._write()\n        await self._dissolve('QEMU here ended.')\n        return self._gone()\n"
+    with two_hosts(host) as hosts, impatient(hosts), hosts.target.patched("_guest/arrival.py", begun, dies):
+        hosts.boot()
+        receiving = hosts.wait_for_guest()
+        refuses(host.refused(*hosts.words("precopy")), "gave the guest up", "QEMU here ended")
+        assert not answer_of(receiving)["ok"]
+        hosts.assert_stayed()
+
+
 @pytest.mark.parametrize("token", ["", "0" * 31, "g" * 32])
 def test_no_token(host: EngineHost, token: str) -> None:
     with two_hosts(host) as hosts:

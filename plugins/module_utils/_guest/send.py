@@ -201,7 +201,7 @@ class _Move:
 
     async def _begin(self) -> None:
         facts = {"terms": self._terms.as_dict(), "from": socket.gethostname()}
-        answer = await self._line.ask(BEGIN, _BEGIN_TIMEOUT, **facts)
+        answer = _not_given_up(self._line, await self._line.ask(BEGIN, _BEGIN_TIMEOUT, **facts))
         await set_up(self._qmp, self._postcopy, self._credentials, "client", self._tls_hostname)
         await set_pace(self._qmp, self._progress.max_pause)
         ours = await state(self._qmp)
@@ -282,11 +282,16 @@ class _Move:
 
     async def _ask_alive(self, within: float) -> None:
         """:raises HostmemError: the destination is gone, or gave the guest up."""
-        answer = await self._line.ask(ALIVE, within)
-        if "given_up" in answer:
-            raise HostmemError(f"{self._line.address} gave the guest up.", str(answer["given_up"]), _AGAIN)
+        _not_given_up(self._line, await self._line.ask(ALIVE, within))
 
     def _pause(self) -> float | None:
         """Milliseconds from QEMU's STOP here to the answer that the guest runs there, by this host's clock."""
         stopped = self._qmp.event_time("STOP")
         return round((time.time() - stopped) * 1000, 2) if stopped and self._terms.was_running else None
+
+
+def _not_given_up(line: Line, answer: dict[str, Any]) -> dict[str, Any]:
+    """:raises HostmemError: the destination gave the guest up."""
+    if "given_up" in answer:
+        raise HostmemError(f"{line.address} gave the guest up.", str(answer["given_up"]), _AGAIN)
+    return answer
