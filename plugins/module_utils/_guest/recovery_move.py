@@ -39,7 +39,7 @@ def concerns_move(entry: dict[str, Any]) -> bool:
 async def recover_move(paths: GuestPaths, entry: dict[str, Any], living: dict[int, Generation]) -> str:
     """The caller holds the verb lock.
 
-    :raises HostmemError: the other host has to answer first.
+    :raises HostmemError: the other host has to answer first, or a QEMU here cannot be ended.
     """
     generation = living.get(int(entry["generation"]))
     if entry["step"] in (SENDING, ORDERED):
@@ -48,7 +48,12 @@ async def recover_move(paths: GuestPaths, entry: dict[str, Any], living: dict[in
         forget_prepared(paths)
         return _settle_without_qemu(paths, entry)
     if not entry.get("token"):
-        await end(generation.alive)
+        if not await end(generation.alive):
+            raise HostmemError(
+                f"QEMU of guest {paths.name} (process {generation.alive.pid}), which waited for it, cannot be killed.",
+                cause="It is stuck in the kernel.",
+                cure="See dmesg.",
+            )
         unmark_coming(paths, generation.number)
         forget_prepared(paths)
         return "ended a QEMU that had waited for a guest"
