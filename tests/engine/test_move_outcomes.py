@@ -21,7 +21,19 @@ import pytest
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.move_outcomes import KEPT
 from support.engine import EngineHost, wait_until
 from support.host import USER
-from support.moves import ADDRESS, TwoHosts, answer_of, asked, hasty, impatient, once, result_of, two_hosts
+from support.moves import (
+    ADDRESS,
+    SOURCE,
+    TwoHosts,
+    answer_of,
+    asked,
+    hasty,
+    impatient,
+    listens,
+    once,
+    result_of,
+    two_hosts,
+)
 from support.sound import refuses
 from support.wired_moves import PATIENT, in_postcopy, wired
 
@@ -360,6 +372,33 @@ def test_undefined_and_defined_again(host: EngineHost) -> None:
         hosts.assert_stayed()
         hosts.target.one("undefine", "g")
         assert not state.exists()
+
+
+def test_strangers_ask(host: EngineHost) -> None:
+    """They are answered, and the one who is in doubt is still waited for."""
+    with two_hosts(host) as hosts:
+        hosts.options = ["--plain"]
+        with gone_target(hosts, "ordered", "before", "precopy"):
+            words = ["answer", "--listen", ADDRESS, "--port", str(hosts.port), "--plain", "g"]
+            answering = hosts.target.begin(*words)
+            wait_until(lambda: listens(hosts.port), "nobody listens")
+            assert "given_up" in asked(hosts, word="give-up", token="e" * 32, serial=1)
+            assert host.one("recover", "g")["outcome"] == "took the move back: the guest goes on here"
+            assert list(result_of(answering)["told"].values()) == ["given-up"]
+            hosts.assert_stayed()
+
+
+def test_one_is_expected_to_ask(host: EngineHost) -> None:
+    with two_hosts(host) as hosts, gone_target(hosts, "ordered", "before", "precopy"):
+        words = ["answer", "--listen", ADDRESS, "--port", str(hosts.port)]
+        answering = hosts.target.begin(*words, "--from", "hv3.example.com", "--timeout", "15", "g")
+        refuses(host.refused("recover", "g"), "is expected from hv3.example.com")
+        assert not answer_of(answering)["ok"]
+        assert kept(hosts.target) == ["begun"]
+        answering = hosts.target.begin(*words, "--from", SOURCE, "g")
+        assert host.one("recover", "g")["outcome"] == "took the move back: the guest goes on here"
+        result_of(answering)
+        refuses(hosts.target.refused(*words, "--plain", "--from", SOURCE, "g"), "In clear nobody has a name")
 
 
 def test_nobody_asks(host: EngineHost) -> None:

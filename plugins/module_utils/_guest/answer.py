@@ -14,7 +14,7 @@ from typing import Any
 from .config import Config
 from .errors import HostmemError, Refused
 from .locks import VerbLock
-from .move_credentials import find_credentials
+from .move_credentials import Peer, find_credentials, refuse_names_in_clear, refuse_stranger
 from .move_mark import unmark_coming
 from .move_outcomes import BEGUN, GIVEN_UP, Outcomes, told
 from .paths import GuestPaths, guest_paths
@@ -26,12 +26,14 @@ VERB_WAIT = 60.0
 
 @dataclass(frozen=True)
 class AnswerOptions:
-    """Where the source asks, and for how many seconds it is waited for; ``plain``: in clear, without TLS."""
+    """Where the source asks, and for how many seconds it is waited for; ``plain``: in clear, without TLS; ``expected``: a name in its
+    certificate, empty for any."""
 
     address: str
     port: int
     plain: bool = False
     timeout: float = 120.0
+    expected: str = ""
 
 
 async def answer(config: Config, name: str, options: AnswerOptions) -> dict[str, Any]:
@@ -40,8 +42,9 @@ async def answer(config: Config, name: str, options: AnswerOptions) -> dict[str,
     :raises HostmemError: nobody asked.
     """
     paths = guest_paths(config, name)
+    refuse_names_in_clear(options.plain, options.expected)
     async with VerbLock(paths, VERB_WAIT):
-        desk = _Desk(paths, bool(await settled(paths)))
+        desk = _Desk(paths, bool(await settled(paths)), options.expected)
         credentials = find_credentials("" if options.plain else config.tls)
         server = await listen(options.address, options.port, credentials, desk.serve)
         try:
@@ -60,8 +63,11 @@ async def answer(config: Config, name: str, options: AnswerOptions) -> dict[str,
 class _Desk:
     """Answers by what is kept, while the verb lock keeps it as it is; ``over`` once somebody was told, and has hung up."""
 
-    def __init__(self, paths: GuestPaths, carried: bool) -> None:
-        """:param carried: by a QEMU here, whichever way that came to be."""
+    def __init__(self, paths: GuestPaths, carried: bool, expected: str) -> None:
+        """:param carried: by a QEMU here, whichever way that came to be.
+        :param expected: a name of who may ask, empty for anybody.
+        """
+        self._expected = expected
         self._carried = carried
         self._paths = paths
         self._name = paths.name
@@ -75,14 +81,20 @@ class _Desk:
         try:
             while True:
                 message = await link.hear(time.monotonic() + VERB_WAIT)
-                await link.say({**await answer_in_words(self._answer, message), "serial": message.get("serial")})
+                await link.say(
+                    {
+                        **await answer_in_words(lambda asked: self._answer(link.peer, asked), message),
+                        "serial": message.get("serial"),
+                    }
+                )
         except LinkLost:
             if self.told:
                 self.over.set()
             raise
 
-    async def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
+    async def _answer(self, peer: Peer, message: dict[str, Any]) -> dict[str, Any]:
         word, token = str(message.get("word", "")), str(message.get("token", ""))
+        refuse_stranger(self._name, self._expected, peer)
         before = self._outcomes.of(token)
         if self._carried and before is not None and before.state in (BEGUN, GIVEN_UP):
             raise Refused(
@@ -95,5 +107,6 @@ class _Desk:
             unmark_coming(self._paths, token)
         after = self._outcomes.of(token)
         self.changed = self.changed or before != after
-        self.told[token] = after.state if after else ""
+        if after is not None or self._expected:  # anybody can make a token up
+            self.told[token] = after.state if after else GIVEN_UP
         return answer

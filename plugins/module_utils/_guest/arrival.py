@@ -25,7 +25,7 @@ from .handover import end
 from .io_limits import carry_over
 from .journal import ARRIVED, ARRIVING, Journal
 from .move_channel import admit_only, free_port, inet, listening_port, set_up, state, take_down, uri
-from .move_credentials import Peer, find_credentials
+from .move_credentials import Peer, find_credentials, refuse_stranger
 from .move_line import ALIVE, BEGIN, CONTINUE, FINISH, GIVE_UP, LOST, REJOIN, TERMS
 from .move_mark import mark_coming, unmark_coming, unmark_leaving
 from .move_outcomes import BEGUN, GIVEN_UP, GONE, ORDERED, PARTLY, RUNS, Outcomes, is_token, told
@@ -305,12 +305,7 @@ class Arrival:
                 self._over.set()
 
     async def _answer(self, peer: Peer, message: dict[str, Any]) -> dict[str, Any]:
-        if self._progress.expected and self._progress.expected not in peer.names:
-            raise Refused(
-                f"Guest {self._paths.name} is expected from {self._progress.expected}.",
-                cause=f"The certificate of who asks is for {', '.join(sorted(peer.names)) or 'nobody'}.",
-                cure="Let the destination wait for that one (hostmem receive --from), or for any.",
-            )
+        refuse_stranger(self._paths.name, self._progress.expected, peer)
         word, token = str(message.get("word", "")), str(message.get("token", ""))
         current = bool(self._progress.token) and token == self._progress.token
         if word == TERMS or (word == BEGIN and not current):

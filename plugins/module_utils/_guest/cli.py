@@ -109,9 +109,6 @@ def _add_moves(sub: Any) -> None:
     receive = sub.add_parser("receive", help="wait for a guest that another host sends")
     receive.add_argument("--listen", required=True, metavar="ADDRESS", help="address of this host")
     receive.add_argument("--port", type=int, default=0, help="TCP port (default: the kernel chooses; see hostmem info)")
-    receive.add_argument(
-        "--from", dest="expected", default="", metavar="NAME", help="a name in the source's certificate"
-    )
     receive.add_argument("--timeout", type=float, default=120.0, help="seconds to wait (default: %(default)s)")
     answer = sub.add_parser("answer", help="tell another host what became of a move of its to this one")
     answer.add_argument("--listen", required=True, metavar="ADDRESS", help="address of this host to which it moved")
@@ -126,6 +123,10 @@ def _add_moves(sub: Any) -> None:
         "--timeout", type=float, default=3600.0, help="seconds until the guest is paused (default: %(default)s)"
     )
     migrate.add_argument("--check", action="store_true", help="ask the destination, change nothing")
+    for command in (receive, answer):
+        command.add_argument(
+            "--from", dest="expected", default="", metavar="NAME", help="a name in the source's certificate"
+        )
     for command in (receive, answer, migrate):
         command.add_argument("--plain", action="store_true", help="in clear, without TLS")
         command.add_argument("names", nargs=1, metavar="NAME")
@@ -193,7 +194,7 @@ def _move(config: Config, name: str, options: argparse.Namespace) -> list[dict[s
         wanted = ReceiveOptions(options.listen, options.port, options.plain, options.timeout, options.expected)
         return verbs.receive_guest(config, name, wanted)
     if options.verb == "answer":
-        asked = AnswerOptions(options.listen, options.port, options.plain, options.timeout)
+        asked = AnswerOptions(options.listen, options.port, options.plain, options.timeout, options.expected)
         return verbs.answer_guest(config, name, asked)
     move = MoveOptions(
         options.to, options.port, options.method, options.plain, options.max_pause, options.timeout, options.check

@@ -114,3 +114,21 @@ def find_credentials(directory: str) -> Credentials | None:
             cure="Put them there, or ask for a move in clear by name (--plain).",
         )
     return Credentials(directory)
+
+
+def refuse_stranger(name: str, expected: str, peer: Peer) -> None:
+    """:param expected: a name in the certificate of who may ask, empty for anybody.
+    :raises Refused: the one at the other end has another.
+    """
+    if expected and expected not in peer.names:
+        raise Refused(
+            f"Guest {name} is expected from {expected}.",
+            cause=f"The certificate of who asks is for {', '.join(sorted(peer.names)) or 'nobody'}.",
+            cure="Let the destination listen for that one (hostmem receive --from, hostmem answer --from), or for any.",
+        )
+
+
+def refuse_names_in_clear(plain: bool, expected: str) -> None:
+    """:raises Refused: somebody is expected by name, and nobody shows one."""
+    if plain and expected:
+        raise Refused("In clear nobody has a name.", f"{expected} is expected.", "Give up --plain, or --from.")

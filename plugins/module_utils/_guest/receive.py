@@ -31,7 +31,7 @@ from .inventory import inventory
 from .journal import ARRIVING, Journal
 from .lifecycle import START_TIMEOUT, check_machine, check_memory
 from .locks import VerbLock, lock_for_cold_start
-from .move_credentials import find_credentials
+from .move_credentials import find_credentials, refuse_names_in_clear
 from .nics import GuestTaps
 from .paths import GuestPaths, guest_paths
 from .qemu_binary import probe
@@ -78,8 +78,7 @@ async def receive(config: Config, name: str, options: ReceiveOptions) -> dict[st
 
 
 async def _receive(config: Config, paths: GuestPaths, guest: StoredGuest, options: ReceiveOptions) -> dict[str, Any]:
-    if options.plain and options.expected:
-        raise Refused("In clear nobody has a name.", f"{options.expected} is expected.", "Give up --plain, or --from.")
+    refuse_names_in_clear(options.plain, options.expected)
     tls = "" if options.plain else config.tls
     find_credentials(tls)
     binary = probe(guest.definition.qemu, f"{config.run}/.probe")
