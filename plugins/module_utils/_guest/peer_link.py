@@ -23,6 +23,8 @@ from .errors import HostmemError
 from .move_credentials import Credentials, Peer, peer_of
 
 _LONGEST = 8 << 20  # bytes of a message; what a guest consists of is told in one
+# Connections to one port: with one more the oldest is ended. A source that loses its own so dials again.
+MOST = 16
 _CONNECT = 5.0
 _POLL = 0.1
 _SAME_RELEASE = "Install the same release of the runtime on both hosts (role hypervisor)."
@@ -74,7 +76,7 @@ class PeerLink:
             raise LinkLost("The other host does not answer.", "Host or network hang.", _LOOK_THERE) from error
         except ssl.SSLError as error:
             raise _not_trusted("The other host", error) from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise LinkLost("The other host's answer cannot be read.", str(error), _LOOK_THERE) from error
         return message if isinstance(message, dict) else {}
 
@@ -113,7 +115,7 @@ async def answer_in_words(
         return {"error": error.as_dict()}
     except OSError as error:
         return {"error": {"message": f"{socket.gethostname()} failed at it.", "cause": str(error), "cure": _LOOK_THERE}}
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         cause = repr(error)
         return {
             "error": {"message": "The source's message cannot be understood.", "cause": cause, "cure": _SAME_RELEASE}
@@ -159,13 +161,20 @@ async def listen(
     :raises HostmemError: the port is taken, or the address is not this host's.
     """
 
+    links: list[PeerLink] = []
+
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = PeerLink(reader, writer)
+        links.append(link)
+        if len(links) > MOST:
+            links.pop(0).drop()
         try:
             await serve(link)
         except (LinkLost, NotTrusted):
             pass  # it dials again, or does not
         finally:
+            if link in links:
+                links.remove(link)
             await link.close()
 
     context = credentials.server_context() if credentials else None
