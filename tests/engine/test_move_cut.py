@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -224,6 +225,25 @@ def test_postcopy_fails_at_its_end(host: EngineHost) -> None:
         with host.patched("_guest/departure.py", LAST_PAGE, failed):
             receiving = hosts.wait_for_guest()
             assert host.one(*hosts.words("postcopy", *PATIENT))["changed"]
+            result_of(receiving)
+        hosts.assert_arrived()
+
+
+def test_stop_in_the_middle(host: EngineHost) -> None:
+    """On either host it is refused before long, as a move may take hours; and the move goes on."""
+    with two_hosts(host) as hosts:
+        hosts.boot()
+        with wired(hosts) as wire, contextlib.ExitStack() as stack:
+            for each in (host, hosts.target):
+                stack.enter_context(each.patched("_guest/verbs.py", "MOVE_WAIT = 60.0", "MOVE_WAIT = 2.0"))
+            receiving = hosts.wait_for_guest()
+            sending = host.begin(*hosts.words("precopy"))
+            wait_until(wire.held, "no migration began")
+            for each in (host, hosts.target):
+                error = each.refused("stop", "--timeout", "0", "g")
+                refuses(error, "goes to another host, or is waited for here", "hostmem info g")
+            wire.hasten(1e9)
+            assert result_of(sending)["changed"]
             result_of(receiving)
         hosts.assert_arrived()
 

@@ -16,7 +16,7 @@ import pytest
 from support.engine import EngineHost, wait_until
 from support.host import USER
 from support.moves import answer_of, asked, impatient, once, result_of, two_hosts
-from support.sound import refuses
+from support.sound import refuses, undisturbed
 
 METHODS = ["precopy", "postcopy"]
 
@@ -130,9 +130,8 @@ def test_mark_of_an_old_move(host: EngineHost) -> None:
         mark.write_text(json.dumps({"to": "127.0.0.1", "token": "a" * 32, "left": True}))
         shutil.chown(mark, USER, USER)
         hosts.port = 1
-        refuses(host.refused(*hosts.words("precopy")), "cannot be reached")
-        mark.unlink()
-        hosts.assert_stayed()
+        with undisturbed(host, "g", hosts.look()):
+            refuses(host.refused(*hosts.words("precopy")), "cannot be reached")
 
 
 def test_given_up_as_it_begins(host: EngineHost) -> None:

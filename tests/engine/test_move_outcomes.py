@@ -392,10 +392,12 @@ def test_one_is_expected_to_ask(host: EngineHost) -> None:
     with two_hosts(host) as hosts, gone_target(hosts, "ordered", "before", "precopy"):
         words = ["answer", "--listen", ADDRESS, "--port", str(hosts.port)]
         answering = hosts.target.begin(*words, "--from", "hv3.example.com", "--timeout", "15", "g")
+        wait_until(lambda: listens(hosts.port), "nobody listens")
         refuses(host.refused("recover", "g"), "is expected from hv3.example.com")
         assert not answer_of(answering)["ok"]
         assert kept(hosts.target) == ["begun"]
         answering = hosts.target.begin(*words, "--from", SOURCE, "g")
+        wait_until(lambda: listens(hosts.port), "nobody listens")
         assert host.one("recover", "g")["outcome"] == "took the move back: the guest goes on here"
         result_of(answering)
         refuses(hosts.target.refused(*words, "--plain", "--from", SOURCE, "g"), "In clear nobody has a name")

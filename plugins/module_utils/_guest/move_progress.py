@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .journal import ARRIVED, ARRIVING, ORDERED, SENDING, Journal
+from .journal import MOVE_STEPS, Journal
 from .paths import GuestPaths
 
 _SHOWN = ("step", "to", "address", "port", "method", "seen")
@@ -17,6 +17,6 @@ _SHOWN = ("step", "to", "address", "port", "method", "seen")
 def move_under_way(paths: GuestPaths) -> dict[str, Any]:
     """``move`` with the step, the addresses and what QEMU tells of the memory (``seen``, query-migrate's ``ram``); empty without a move."""
     entry = Journal(paths).read() or {}
-    if entry.get("step") not in (SENDING, ORDERED, ARRIVING, ARRIVED):
+    if entry.get("step") not in MOVE_STEPS:
         return {}
     return {"move": {key: entry[key] for key in _SHOWN if key in entry}}

@@ -17,7 +17,7 @@ from .departure import Departure
 from .errors import HostmemError
 from .generations import Generation, forget_prepared
 from .handover import end
-from .journal import ARRIVED, ARRIVING, ORDERED, SENDING
+from .journal import ARRIVING, MOVE_STEPS, ORDERED, SENDING
 from .move_credentials import find_credentials
 from .move_line import GIVE_UP, Line
 from .move_mark import unmark_coming, unmark_leaving
@@ -33,7 +33,7 @@ _GOOD_BYE = 5.0
 
 def concerns_move(entry: dict[str, Any]) -> bool:
     """Whether the journal's entry is of a move."""
-    return entry.get("step") in (SENDING, ORDERED, ARRIVING, ARRIVED)
+    return entry.get("step") in MOVE_STEPS
 
 
 async def recover_move(paths: GuestPaths, entry: dict[str, Any], living: dict[int, Generation]) -> str:

@@ -24,7 +24,7 @@ from .journal import Journal
 from .lasting_checks import refuse_volatile
 from .lifecycle import start, stop
 from .live_update import UpdateOptions, update
-from .locks import resource_locks
+from .locks import busy_with_a_move, resource_locks
 from .mount_dependencies import ensure_mount_dependencies, remove_mount_dependencies
 from .nics import taps
 from .paths import GuestPaths, guest_paths
@@ -43,6 +43,8 @@ from .watchdog import Watchdog
 Result = dict[str, Any]
 Verb = Callable[[str], Awaitable[dict[str, Any]]]
 _RECOVERY_TIMEOUT = 90.0
+# Seconds for which a stop waits until a move has ended.
+MOVE_WAIT = 60.0
 _POLL = 0.1
 Several = Callable[[Sequence[str]], list[Result]]
 
@@ -245,8 +247,25 @@ def stop_guests(
     """Stop those that run."""
     if check:
         return each(names, lambda name: would(config, name, bool(qemu_processes(guest_paths(config, name)))))
-    with resource_locks(guest_paths(config, name).run for name in names) as locked:
-        return _stop(config, names, lambda name: stop(config, name, timeout, in_move=in_move), locked)
+    waited = each(names, lambda name: _wait_for_move(config, name))
+    moving = [item for item in waited if not item["ok"]]
+    others = [item["guest"] for item in waited if item["ok"]]
+    with resource_locks(guest_paths(config, name).run for name in others) as locked:
+        stopped = _stop(config, others, lambda name: stop(config, name, timeout, in_move=in_move), locked)
+    return in_order(names, moving + stopped)
+
+
+def _wait_for_move(config: Config, name: str) -> dict[str, Any]:
+    """What waits for a guest from another host holds the guest's resources until it has come, or does not.
+
+    :raises Busy: it takes long.
+    """
+    journal, deadline = Journal(guest_paths(config, name)), time.monotonic() + MOVE_WAIT
+    while run_as(config.user, journal.moves):
+        if time.monotonic() >= deadline:
+            raise busy_with_a_move(name)
+        time.sleep(1.0)
+    return {}
 
 
 def _stop(config: Config, names: Sequence[str], stop_one: Verb, locked: Sequence[str]) -> list[Result]:
