@@ -126,12 +126,12 @@ def test_order_that_does_not_last(host: EngineHost) -> None:
 def future(hosts: TwoHosts) -> None:
     """As many other moves as are kept, of a time that has not come: the clock was set back after them."""
     directory = Path(hosts.target.settings["state"]) / "g" / "arrivals"
-    directory.mkdir(mode=0o700)
+    directory.mkdir(parents=True)
     for number in range(KEPT):
         place = directory / f"{number:032x}"
         place.write_text(json.dumps({"state": "given-up", "why": "", "at": 0.0}))
         os.utime(place, (2**32, 2**32))
-    for place in (directory, *directory.iterdir()):
+    for place in (directory.parent, directory, *directory.iterdir()):
         shutil.chown(place, USER, USER)
 
 
@@ -205,13 +205,13 @@ def go_down(host: EngineHost, verb: subprocess.Popen[str]) -> None:
 
 
 @contextlib.contextmanager
-def gone_target(hosts: TwoHosts, state: str, when: str, method: str) -> Iterator[dict[str, Any]]:
+def gone_target(hosts: TwoHosts, state: str, when: str, method: str, *options: str) -> Iterator[dict[str, Any]]:
     """The target went down at a step, and nobody is there for the source; the error of its verb."""
     with hosts.source.patched("_guest/departure.py", "ORDER_TIMEOUT = 30.0", "ORDER_TIMEOUT = 3.0"):
         hosts.boot()
         with at_outcome(hosts.target, state, DOWN, when):
             receiving = hosts.wait_for_guest()
-            sending = hosts.source.begin(*hosts.words(method))
+            sending = hosts.source.begin(*hosts.words(method, *options))
             wait_until(hosts.target.stopped_runtimes, "the move has not come as far")
             go_down(hosts.target, receiving)
             answer = answer_of(sending)
@@ -287,8 +287,12 @@ def test_gone_as_it_ran(host: EngineHost) -> None:
 
 
 def test_gone_in_postcopy_before_the_order(host: EngineHost) -> None:
-    """The source's QEMU has no way back then."""
-    with two_hosts(host) as hosts, gone_target(hosts, "ordered", "before", "postcopy") as error:
+    """The source's QEMU has no way back then, as long as it has not sent everything."""
+    with (
+        two_hosts(host) as hosts,
+        wired(hosts),
+        gone_target(hosts, "ordered", "before", "postcopy", *PATIENT) as error,
+    ):
         refuses(error, "stands still here until that is known")
         outcome, _told = recovered(hosts)
         assert outcome.startswith("the guest is lost: ")
