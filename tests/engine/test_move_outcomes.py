@@ -348,8 +348,8 @@ def test_target_qemu_and_runtime_killed_in_postcopy(host: EngineHost) -> None:
 def test_source_asks_twice(host: EngineHost) -> None:
     """The answer is the same, also when the first one got lost."""
     with two_hosts(host) as hosts, gone_target(hosts, "ordered", "before", "precopy"):
-        say = '                await link.say({**await answer_in_words(self._answer, message), "serial": message.get("serial")})\n'
-        keep = "                await asyncio.sleep(60 + 0 * len(await answer_in_words(self._answer, message)))\n"
+        say = '                await link.say({**said, "serial": message.get("serial")})\n'
+        keep = "                await asyncio.sleep(60)\n"
         with hosts.target.patched("_guest/answer.py", say, keep):
             answering = hosts.target.begin("answer", "--listen", ADDRESS, "--port", str(hosts.port), "g")
             refuses(host.refused("recover", "g"), "stands still here until that is known")

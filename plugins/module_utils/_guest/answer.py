@@ -81,12 +81,8 @@ class _Desk:
         try:
             while True:
                 message = await link.hear(time.monotonic() + VERB_WAIT)
-                await link.say(
-                    {
-                        **await answer_in_words(lambda asked: self._answer(link.peer, asked), message),
-                        "serial": message.get("serial"),
-                    }
-                )
+                said = await answer_in_words(lambda asked: self._answer(link.peer, asked), message)
+                await link.say({**said, "serial": message.get("serial")})
         except LinkLost:
             if self.told:
                 self.over.set()
