@@ -30,7 +30,6 @@ class Config:
     run: str
     log: str
     state: str
-    tls: str = "/etc/hostmem/tls"
 
 
 def load_config(path: str = DEFAULT_PATH) -> Config:
@@ -70,5 +69,4 @@ def _config(path: str, data: dict[str, Any]) -> Config:
         run=data.get("run", "/run/hostmem"),
         log=data.get("log", "/var/log/hostmem"),
         state=data.get("state", "/var/lib/hostmem"),
-        tls=data.get("tls", "/etc/hostmem/tls"),
     )
