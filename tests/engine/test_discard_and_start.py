@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Iterator
 
 from support.checkpoints import save
-from support.engine import EngineHost, wait_until
+from support.engine import EngineHost, wait_until, waits_for_lock
 from support.sound import assert_alive, refuses
 from support.unit_lines import answer, begin_line, run_line
 
@@ -33,7 +33,7 @@ def in_the_middle_of_a_discard(host: EngineHost, line: str, complaint: str) -> I
         discard = host.begin("discard", NAME)
         wait_until(host.stopped_runtimes, "the discard has not come as far")
         begun = begin_line(host, line, NAME)
-        wait_until(lambda: begun.poll() is not None or waits(begun.pid), "the line neither waits nor ends")
+        wait_until(lambda: begun.poll() is not None or waits_for_lock(begun.pid), "the line neither waits nor ends")
         assert begun.poll() is None, complaint
         os.kill(host.stopped_runtimes()[0], signal.SIGCONT)
         discard.communicate()
@@ -51,12 +51,6 @@ def test_prepared_while_memory_is_dropped(host: EngineHost) -> None:
     page = host.page(NAME)
     wait_until(lambda: page.ready, "the guest did not start")
     assert_alive(page)
-
-
-def waits(pid: int) -> bool:
-    """For a lock of flock(2), by the kernel's list."""
-    with open("/proc/locks", encoding="ascii") as locks:
-        return any(words[1:3] == ["->", "FLOCK"] and int(words[5]) == pid for words in map(str.split, locks))
 
 
 def test_discarded_after_it_was_prepared(host: EngineHost) -> None:

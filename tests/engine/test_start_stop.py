@@ -13,7 +13,7 @@ import signal
 import stat
 from pathlib import Path
 
-from support.engine import EngineHost, wait_until
+from support.engine import EngineHost, wait_until, waits_for_lock
 from support.host import USER
 from support.materials import small_tmpfs
 from support.sound import assert_alive, assert_sound, refuses
@@ -227,7 +227,7 @@ def test_undefine_and_a_start(host: EngineHost) -> None:
         undefining = host.begin("undefine", "g")
         wait_until(begun.exists, "undefine did not begin")
         starting = host.begin("start", "g")
-        wait_until(lambda: starting.poll() is not None or waits_for_a_lock(starting.pid), "the start does not wait")
+        wait_until(lambda: starting.poll() is not None or waits_for_lock(starting.pid), "the start does not wait")
         go.touch()
         undefining.communicate()
         answer = json.loads(starting.communicate()[0])
@@ -235,13 +235,6 @@ def test_undefine_and_a_start(host: EngineHost) -> None:
     refuses(answer["results"][0]["error"], "There is no guest g")
     assert not host.qemu_pids("g")
     assert not (host.memory / "g").exists()
-
-
-def waits_for_a_lock(pid: int) -> bool:
-    """proc(5): what waits for a lock is listed under it, with an arrow."""
-    return any(
-        "->" in line.split()[1:2] and str(pid) in line.split() for line in Path("/proc/locks").read_text().splitlines()
-    )
 
 
 def test_memory_directory_that_may_not_be_read(host: EngineHost) -> None:

@@ -417,6 +417,12 @@ def wait_until(condition: Callable[[], Any], complaint: str, seconds: float = 60
         time.sleep(0.005)
 
 
+def waits_for_lock(pid: int) -> bool:
+    """Whether a process waits for a lock of flock(2), by the kernel's list."""
+    with open("/proc/locks", encoding="ascii") as locks:
+        return any(words[1:3] == ["->", "FLOCK"] and int(words[5]) == pid for words in map(str.split, locks))
+
+
 def process_state(pid: int) -> str:
     """R, S, T, Z, …: the state letter of a process; X when there is none."""
     try:
