@@ -67,7 +67,7 @@ def begin(paths: GuestPaths) -> str:
 
 
 def keep_draft(paths: GuestPaths, draft: Manifest) -> None:
-    """What is known of a checkpoint before QEMU writes its state, for whoever has to finish it."""
+    """What is known of a checkpoint before QEMU writes its state, for whoever has to finish the save of a guest that sleeps."""
     write_new(f"{paths.unfinished_checkpoint}/{_DRAFT}", draft.to_bytes())
 
 

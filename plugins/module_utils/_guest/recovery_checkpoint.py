@@ -49,7 +49,7 @@ async def recover_checkpoint(paths: GuestPaths, entry: dict[str, Any], living: l
     qmp = await connect(generation.paths.qmp)
     try:
         if entry.get("step") == SAVING and entry.get("asleep") and await has_let_go(qmp):
-            await finish_save(paths)
+            await finish_save(paths, entry["files"])
             await dismiss(generation, qmp)
             _forget_running(paths)
             return "finished the save: a guest that sleeps cannot go on in a QEMU that has written its state"

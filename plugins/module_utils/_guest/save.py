@@ -252,12 +252,14 @@ class _Save:
             "was_running": self._was_running,
             "wake": self._wake,
             "asleep": self._asleep,
+            "files": self._files,
         }
         self._journal.write(SAVING, **facts, parameters=kept, max_pause=self._max_pause)
         try:
             directory = checkpoint_store.begin(self._paths)
             draft = self._draft(await queue_sizes(self._qmp))
-            checkpoint_store.keep_draft(self._paths, draft)
+            if self._asleep:
+                checkpoint_store.keep_draft(self._paths, draft)
             if self._wake:
                 await suspend(self._old.paths, self._qmp, time.monotonic() + _SUSPEND_TIMEOUT)
             await self._migrate(checkpoint_store.state_path(directory))

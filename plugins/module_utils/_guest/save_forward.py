@@ -15,7 +15,6 @@ from .definition import parse_definition
 from .device_sync import DeviceSync
 from .disks import live_images, remember_images
 from .errors import HostmemError
-from .manifest import Manifest
 from .paths import GuestPaths
 from .sealing import sealed
 
@@ -23,23 +22,20 @@ from .sealing import sealed
 _LIMIT = 50.0
 
 
-async def finish_save(paths: GuestPaths) -> None:
+async def finish_save(paths: GuestPaths, files: list[str]) -> None:
     """Commit the checkpoint. A device that does not take it in time keeps nobody from that: without it the guest would be lost.
 
+    :param files: memory that stays, as lasting_files() in saved_memory.py gave it when the save began.
     :raises HostmemError: what is there of the checkpoint cannot be read, or not be completed.
     """
     draft = checkpoint_store.load_draft(paths)
     definition = parse_definition(draft.definition)
     remember_images(paths, definition, live_images(definition, draft.inventory))
     state = checkpoint_store.state_path(paths.unfinished_checkpoint)
-    await _to_device(paths, [state, *_files(draft), *draft.images])
+    await _to_device(paths, [state, *files, *draft.images])
     await _to_device(paths, checkpoint_store.complete(paths, sealed(draft, *sha256_of(state))))
     checkpoint_store.commit(paths)
     await _to_device(paths, [paths.state])
-
-
-def _files(draft: Manifest) -> list[str]:
-    return [block.place for block in draft.blocks if not block.copied]
 
 
 async def _to_device(paths: GuestPaths, files: list[str]) -> None:
