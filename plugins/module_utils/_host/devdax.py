@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from .service_manager import still_at_work
 from .sysfs import number, number_in, text_in
-from .zeros import first_nonzero_at
+from .zeros import first_found, first_nonzero_at
 
 DEVICES = "/sys/bus/dax/devices"
 _PIECE = 64 << 20
@@ -116,10 +116,13 @@ def first_data(path: str, offset: int, size: int) -> int | None:
     :param offset: of the part; bytes, a multiple of the device's alignment as ``size`` is.
     :raises OSError: it cannot be opened or mapped. Memory that is damaged kills this process (SIGBUS).
     """
-    with _mapped(path, offset, size) as pieces, ThreadPoolExecutor(_THREADS) as pool:
-        found = pool.map(lambda piece: first_nonzero_at(*piece), pieces)
-        starts = range(0, size, _PIECE)
-        return next((start + position for start, position in zip(starts, found) if position is not None), None)
+    with _mapped(path, offset, size) as pieces:
+
+        def first_in(index: int) -> int | None:
+            position = first_nonzero_at(*pieces[index])
+            return None if position is None else index * _PIECE + position
+
+        return first_found(first_in, range(len(pieces)))
 
 
 def clear(path: str, offset: int, size: int) -> None:

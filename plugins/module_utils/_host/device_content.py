@@ -10,18 +10,16 @@ import ctypes
 import errno
 import mmap
 import os
-from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Protocol
 
 from .child import number_from_child
 from .devdax import DaxDevice, first_data
-from .zeros import first_nonzero_at
+from .zeros import THREADS, first_found, first_nonzero_at
 
 _PIECE = 256 << 10
 _PIECES = 256
 _LARGE_PIECE = 16 << 20
-_THREADS = 4  # one cannot read as fast as a module of persistent memory can
 
 
 class Pieces(Protocol):
@@ -93,7 +91,7 @@ def _first_nonzero_of_all(descriptor: int, size: int) -> int | None:
         raise OSError(errno.EIO, "it has no size")
     # Aligned to pages, as O_DIRECT demands (open(2)).
     buffers: SimpleQueue[mmap.mmap] = SimpleQueue()
-    for _number in range(_THREADS):
+    for _number in range(THREADS):
         buffers.put(mmap.mmap(-1, _LARGE_PIECE))
 
     def first_in(start: int) -> int | None:
@@ -106,9 +104,7 @@ def _first_nonzero_of_all(descriptor: int, size: int) -> int | None:
         finally:
             buffers.put(buffer)
 
-    with ThreadPoolExecutor(_THREADS) as pool:
-        found = pool.map(first_in, range(0, size, _LARGE_PIECE))
-        return next((position for position in found if position is not None), None)
+    return first_found(first_in, range(0, size, _LARGE_PIECE))
 
 
 def _fill(buffer: mmap.mmap, length: int, descriptor: int, start: int) -> None:

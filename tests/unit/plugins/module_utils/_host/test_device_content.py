@@ -20,9 +20,9 @@ MIB = 1 << 20
 SIZE = 160 * MIB
 
 
-def device(path: Path, position: int | None) -> str:
+def device(path: Path, position: int | None, size: int = SIZE) -> str:
     with open(path, "wb") as file:
-        file.truncate(SIZE)
+        file.truncate(size)
         if position is not None:
             file.seek(position)
             file.write(b"\1")
@@ -44,6 +44,18 @@ def test_a_byte_between_the_samples(tmp_path: Path) -> None:
     path = device(tmp_path / "device", (SIZE - (256 << 10)) * 100 // 255 + (300 << 10))
     assert content_of_block_device(path) is None
     assert any_content_of_block_device(path) is not None
+
+
+def test_what_lies_behind_is_not_read(tmp_path: Path) -> None:
+    path = device(tmp_path / "device", 300 << 10, 4096 * MIB)
+    before = bytes_read()
+    assert any_content_of_block_device(path) == 300 << 10
+    assert bytes_read() - before < 2048 * MIB
+
+
+def bytes_read() -> int:
+    """By all threads of this process, holes too (rchar, proc_pid_io(5))."""
+    return int(Path("/proc/self/io").read_text().split()[1])
 
 
 def test_what_has_no_size_is_not_empty(tmp_path: Path) -> None:
