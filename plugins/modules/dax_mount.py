@@ -16,7 +16,8 @@ description:
     error where it cannot be had. Such a mount is an error, and taken back."
   - File systems are made with blocks of the size of a page, and laid out by 2 MiB, so that guests' memory is mapped by 2 MiB at once.
   - No file system is made over data unless the device is named in O(destroy_data). Data are signatures of file systems, partition tables and
-    others, and without one any byte that is not zero in pieces spread over all of the device.
+    others, and without one any byte that is not zero. All of the device is read before it counts as empty, which takes minutes for a terabyte, and
+    in check mode too. One that cannot be read counts as holding data.
   - Changes that a remount cannot make, such as that of O(dax), are made by a fresh mount when nobody uses the mount, and refused, with the users named,
     when somebody does.
   - While nothing is mounted there, the mount point is a directory that nothing can be made in (mode 000, immutable). A guest that starts too early

@@ -20,6 +20,7 @@ from support.loop_devices import line_of, loop_device
 from support.modules import refused, run_module, without
 
 SIZE = 64 << 20
+LARGE = 1 << 30
 TEXT = b"only text, no signature of anything"
 
 
@@ -54,6 +55,57 @@ def test_data_without_a_signature_are_kept(loop: str, tmp_path: Path) -> None:
     finally:
         run_module("dax_mount", path=str(point), state="absent")
     assert not point.exists()
+
+
+def test_a_byte_anywhere_is_kept(tmp_path: Path) -> None:
+    """Also one that a look at 256 pieces of 256 KiB, spread evenly over the device, does not see. Behind it nothing is read."""
+    position = (LARGE - (256 << 10)) * 10 // 255 + (300 << 10)
+    with loop_device(tmp_path, LARGE) as loop:
+        with open(loop, "r+b", buffering=0) as file:
+            file.seek(position // 4096 * 4096)
+            file.write(bytes(position % 4096) + b"\1" + bytes(4095 - position % 4096))
+        before = bytes_read(loop)
+        assert f"not zero at {position:#x}" in refused("dax_mount", **new_mount(tmp_path, loop))
+        assert bytes_read(loop) - before < LARGE  # by two runs
+
+
+def test_a_device_is_read_once_before_a_file_system_is_made(tmp_path: Path) -> None:
+    """And not where one is there already, nor where the data are given up."""
+    with loop_device(tmp_path, LARGE) as loop:
+        wanted = new_mount(tmp_path, loop)
+        begin = bytes_read(loop)
+        assert run_module("dax_mount", check=True, **wanted, destroy_data=loop)["changed"]
+        given_up = bytes_read(loop)
+        try:
+            assert run_module("dax_mount", **wanted)["changed"]
+            made = bytes_read(loop)
+            assert not run_module("dax_mount", **wanted)["changed"]
+            there = bytes_read(loop)
+        finally:
+            run_module("dax_mount", path=wanted["path"], state="absent")
+        assert run_module("dax_mount", check=True, **wanted)["changed"]
+        assert LARGE <= made - given_up < 1.5 * LARGE
+        for read in (given_up - begin, there - made, bytes_read(loop) - there):
+            assert read < LARGE / 10
+
+
+def test_a_device_that_cannot_be_read_is_kept(tmp_path: Path) -> None:
+    """Here a part of it is missing from the file that it lies in."""
+    with loop_device(tmp_path, SIZE) as loop:
+        os.truncate(tmp_path / "image", SIZE // 2)
+        text = refused("dax_mount", **new_mount(tmp_path, loop))
+    assert f"What {loop} holds cannot be found out" in text
+    assert "Input/output error" in text
+    assert f"set destroy_data to {loop}" in text
+
+
+def new_mount(directory: Path, device: str) -> dict[str, Any]:
+    return {"path": str(directory / "mount"), "device": device, "dax": "never", "persistent": False}
+
+
+def bytes_read(device: str) -> int:
+    """From the device since it is there, by anybody (sectors in Documentation/block/stat.rst)."""
+    return int(Path(f"/sys/class/block/{Path(device).name}/stat").read_text().split()[2]) * 512
 
 
 def test_options_are_those_of_the_mount(tmp_path: Path) -> None:

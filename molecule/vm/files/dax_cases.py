@@ -295,11 +295,7 @@ def what_is_taken_back_goes_when_it_holds_nothing() -> None:
 def what_is_taken_back_stays_for_a_byte_between_the_samples() -> None:
     path = device(size=256 * MIB)
     zero(path)
-    with open(path, "r+b", buffering=0) as file:
-        position = between_samples(file.seek(0, os.SEEK_END))
-        file.seek(position // 4096 * 4096)
-        file.write(bytes(position % 4096) + b"\1" + bytes(4095 - position % 4096))
-    same(device_content.content_of_block_device(path), None)
+    position = write_between_samples(path)
     kept(f"not zero at {position:#x}")
     with refused("not zero"):
         namespaces.plan_absent(wish())
@@ -320,11 +316,9 @@ def what_is_taken_back_of_devdax_stays_for_a_byte_between_the_samples() -> None:
 
 @case
 def what_is_taken_back_stays_when_it_cannot_be_read() -> None:
-    """The kernel takes sectors for bad that are told to it (pmem_do_read() in drivers/nvdimm/pmem.c)."""
-    made = present(size=256 * MIB)
-    path = f"/dev/{made.device}"
+    path = device(size=256 * MIB)
     zero(path)
-    sh(f"echo {between_samples(made.size) // 512} 1 > /sys/block/{made.device}/badblocks")
+    damage_between_samples(path)
     kept("cannot be read, and stays")
     with refused("cannot be found out", "Input/output error"):
         namespaces.plan_absent(wish())
@@ -350,6 +344,26 @@ def what_is_taken_back_stays_when_a_guest_counts_on_it() -> None:
 def between_samples(size: int) -> int:
     """A place that a look at 256 pieces of 256 KiB, spread evenly over so many bytes, does not see."""
     return (size - (256 << 10)) * 100 // 255 + (300 << 10)
+
+
+def write_between_samples(path: str) -> int:
+    """A byte in the block device that samples do not show; its position."""
+    with open(path, "r+b", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        position = between_samples(size)
+        file.seek(position // 4096 * 4096)
+        file.write(bytes(position % 4096) + b"\1" + bytes(4095 - position % 4096))
+        os.fsync(file.fileno())
+        with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as data:
+            same(device_content.first_nonzero_of_samples(data, size), None)
+    return position
+
+
+def damage_between_samples(path: str) -> None:
+    """The kernel takes sectors for bad that are told to it (pmem_do_read() in drivers/nvdimm/pmem.c)."""
+    name = os.path.basename(path)
+    sectors = int(sh(f"blockdev --getsz {path}"))
+    sh(f"echo {between_samples(sectors * 512) // 512} 1 > /sys/block/{name}/badblocks")
 
 
 def write_mapped(path: str, size: int, position: int, data: bytes) -> None:
@@ -741,6 +755,28 @@ def data_without_a_signature_are_data() -> None:
         dax_mounts.plan_mount(mount_wish(path))
     mounted(path, destroy=path)
     take_back(POINT)
+
+
+@case
+def no_file_system_over_a_byte_between_the_samples() -> None:
+    path = device(size=256 * MIB)
+    clear(path)
+    position = write_between_samples(path)
+    with refused(f"not zero at {position:#x}", f"destroy_data to {path}"):
+        dax_mounts.plan_mount(mount_wish(path))
+
+
+@case
+def no_file_system_over_what_cannot_be_read() -> None:
+    path = device(size=256 * MIB)
+    clear(path)
+    damage_between_samples(path)
+    with refused("cannot be found out", "Input/output error", f"destroy_data to {path}"):
+        dax_mounts.plan_mount(mount_wish(path))
+    same(dax_mounts.plan_mount(mount_wish(path, destroy=path)).make, True)
+    # Where a file system lies already, nothing of it but its super block is read.
+    sh(f"mkfs.ext4 -q -F -b 4096 {path}")
+    same(dax_mounts.plan_mount(mount_wish(path)).make, False)
 
 
 @case

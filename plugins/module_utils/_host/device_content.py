@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether a device holds anything, where no signature says so: a look at pieces spread over all of it, or at all of it."""
+"""Whether a device holds anything, where no signature says so: all of it is read, pieces spread over it first."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from .child import number_from_child
 from .devdax import DaxDevice, first_data
 from .zeros import THREADS, first_found, first_nonzero_at
 
-_PIECE = 256 << 10
-_PIECES = 256
-_LARGE_PIECE = 16 << 20
+_SAMPLE = 256 << 10
+_SAMPLES = 256
+_PIECE = 16 << 20
 
 
 class Pieces(Protocol):
@@ -37,23 +37,17 @@ class _BlockDevice:
 
 
 def content_of_block_device(path: str) -> int | None:
-    """Position in bytes of something in the device that is not zero; None when only zeros were found. See first_nonzero().
+    """Position in bytes of something in the device that is not zero; None when every byte was read and is zero.
 
-    :raises OSError: it cannot be read.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return first_nonzero(_BlockDevice(descriptor), os.lseek(descriptor, 0, os.SEEK_END))
-    finally:
-        os.close(descriptor)
-
-
-def any_content_of_block_device(path: str) -> int | None:
-    """The same, where None means that every byte was read and is zero. That takes seconds for each few GiB, and 64 MiB of memory.
+    That takes seconds for each few GiB, and 64 MiB of memory.
 
     :raises OSError: a part of it cannot be read, or it has no size.
     """
-    found = content_of_block_device(path)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        found = first_nonzero_of_samples(_BlockDevice(descriptor), os.lseek(descriptor, 0, os.SEEK_END))
+    finally:
+        os.close(descriptor)
     if found is not None:
         return found
     # Not by the page cache, which a terabyte of zeros would fill.
@@ -64,26 +58,22 @@ def any_content_of_block_device(path: str) -> int | None:
         os.close(descriptor)
 
 
-def any_content_of_dax_device(device: DaxDevice) -> int | None:
+def content_of_dax_device(device: DaxDevice) -> int | None:
     """The same of a device-DAX device, which can only be mapped. It is read by a child process, which damaged memory may kill.
 
     :raises OSError: it cannot be opened, mapped or read.
     """
-    return number_from_child(lambda: _any_content(device))
-
-
-def _any_content(device: DaxDevice) -> int | None:
-    found = _content_of_dax_device(device)
-    return first_data(device.path, 0, device.size) if found is None else found
+    return number_from_child(lambda: _content_of_dax_device(device))
 
 
 def _content_of_dax_device(device: DaxDevice) -> int | None:
     descriptor = os.open(device.path, os.O_RDWR | os.O_CLOEXEC)
     try:
         with mmap.mmap(descriptor, device.size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ | mmap.PROT_WRITE) as mapped:
-            return first_nonzero(mapped, device.size)
+            found = first_nonzero_of_samples(mapped, device.size)
     finally:
         os.close(descriptor)
+    return first_data(device.path, 0, device.size) if found is None else found
 
 
 def _first_nonzero_of_all(descriptor: int, size: int) -> int | None:
@@ -92,19 +82,19 @@ def _first_nonzero_of_all(descriptor: int, size: int) -> int | None:
     # Aligned to pages, as O_DIRECT demands (open(2)).
     buffers: SimpleQueue[mmap.mmap] = SimpleQueue()
     for _number in range(THREADS):
-        buffers.put(mmap.mmap(-1, _LARGE_PIECE))
+        buffers.put(mmap.mmap(-1, _PIECE))
 
     def first_in(start: int) -> int | None:
         buffer = buffers.get()
         try:
-            length = min(_LARGE_PIECE, size - start)
+            length = min(_PIECE, size - start)
             _fill(buffer, length, descriptor, start)
             position = first_nonzero_at(ctypes.addressof(ctypes.c_char.from_buffer(buffer)), length)
             return None if position is None else start + position
         finally:
             buffers.put(buffer)
 
-    return first_found(first_in, range(0, size, _LARGE_PIECE))
+    return first_found(first_in, range(0, size, _PIECE))
 
 
 def _fill(buffer: mmap.mmap, length: int, descriptor: int, start: int) -> None:
@@ -118,16 +108,16 @@ def _fill(buffer: mmap.mmap, length: int, descriptor: int, start: int) -> None:
             done += got
 
 
-def first_nonzero(data: Pieces, size: int, piece: int = _PIECE, pieces: int = _PIECES) -> int | None:
+def first_nonzero_of_samples(data: Pieces, size: int) -> int | None:
     """Position of a byte that is not zero, in evenly spread pieces of the data, the first and the last among them.
 
-    A guest's RAM is hardly ever zero in all of them, and reading a terabyte would take too long.
+    They are looked at first: a guest's RAM is hardly ever zero in all of them, and reading a terabyte takes minutes.
     """
-    last = max(0, size - piece)
-    count = min(pieces, -(-size // piece))
+    last = max(0, size - _SAMPLE)
+    count = min(_SAMPLES, -(-size // _SAMPLE))
     for number in range(count):
         start = last * number // max(1, count - 1)
-        found = data[start : start + piece]
+        found = data[start : start + _SAMPLE]
         rest = found.lstrip(b"\0")
         if rest:
             return start + len(found) - len(rest)

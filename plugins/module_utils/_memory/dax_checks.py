@@ -11,6 +11,7 @@ import stat
 
 from .._guest.sizes import format_size
 from .._host.block_devices import BlockDevice, block_device
+from .._host.cures import cure_of
 from .._host.devdax import dax_device
 from .._host.device_content import content_of_block_device
 from .._host.errors import Refused
@@ -96,14 +97,13 @@ def _cure_of(found: BlockDevice) -> str:
 
 
 def file_system_on(device: BlockDevice) -> SuperBlock | None:
-    """The ext4 or xfs on the device; None when it is empty.
+    """The ext4 or xfs on the device; None when nothing is known by a signature on it.
 
-    :raises Refused: it holds something else, or data without a signature, such as a guest's RAM or what lies in an encrypted volume.
+    :raises Refused: it holds something else.
     :raises OSError: it cannot be read.
     """
     found = signatures(device.path)
     if not found:
-        _check_empty(device)
         return None
     block = super_block(device.path)
     if block is None or {item.type for item in found} - {"ext2", "ext3", "ext4", "xfs"}:
@@ -115,14 +115,26 @@ def file_system_on(device: BlockDevice) -> SuperBlock | None:
     return block
 
 
-def _check_empty(device: BlockDevice) -> None:
-    position = content_of_block_device(device.path)
+def check_empty(device: BlockDevice) -> None:
+    """The device holds no data without a signature, such as a guest's RAM or what lies in an encrypted volume. All of it is read.
+
+    :raises Refused: it does, or a part of it cannot be read.
+    """
+    given_up = f"If the data may be lost, set destroy_data to {device.path}."
+    try:
+        position = content_of_block_device(device.path)
+    except OSError as error:
+        raise Refused(
+            f"What {device.path} holds cannot be found out, and it stays as it is.",
+            cause=f"{error}.",
+            cure=f"{cure_of(error.errno)} {given_up}",
+        ) from error
     if position is not None:
         raise Refused(
             f"{device.path} holds data without a signature and stays as it is: a byte that is not zero at {position:#x}.",
             cause="A file system is made on an empty device only. What a namespace held stays in its memory when it is made anew"
             + (" (pmem_namespace clears nothing)." if device.namespace else "."),
-            cure=f"If the data may be lost, set destroy_data to {device.path}.",
+            cure=given_up,
         )
 
 

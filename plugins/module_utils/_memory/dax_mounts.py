@@ -22,7 +22,7 @@ from .._host.mount_users import users_of
 from .._host.mounts import Mount, mount_at
 from .._host.pmem import regions
 from .._host.programs import required
-from .dax_checks import check_device, check_fit, file_system_on
+from .dax_checks import check_device, check_empty, check_fit, file_system_on
 from .dax_mount_options import differences, options_held_against
 from .dax_mount_plans import Plan
 from .dax_mount_units import no_waiting, with_units
@@ -97,7 +97,14 @@ def plan_mount(wish: Wish, foreseen: Foreseen = NOTHING) -> Plan:
     elif wish.dax != "never" or present is not None:
         plan = replace(plan, found=proved(wish, wish.point, []))
     _require_programs(plan, device, foreseen)
+    if make and not is_to_come(device) and not _given_up(wish, device):
+        check_empty(device)  # last, as it can take minutes
     return plan
+
+
+def _given_up(wish: Wish, device: BlockDevice) -> bool:
+    """The data on the device may be lost."""
+    return wish.destroy != "" and os.path.realpath(wish.destroy) == device.path
 
 
 def _new_uuid(device: BlockDevice) -> str:
@@ -133,7 +140,6 @@ def _check_wish(wish: Wish) -> None:
 
 def _file_system(wish: Wish, device: BlockDevice) -> tuple[SuperBlock | None, bool]:
     """What is on the device, and whether a file system is made on it."""
-    given_up = wish.destroy != "" and os.path.realpath(wish.destroy) == device.path
     try:
         block = file_system_on(device)
         if block is None:
@@ -146,7 +152,7 @@ def _file_system(wish: Wish, device: BlockDevice) -> tuple[SuperBlock | None, bo
         if wish.dax != "never":
             check_fit(block, device, wish.options)
     except Refused:
-        if given_up:
+        if _given_up(wish, device):
             return super_block(device.path), True
         raise
     except OSError as error:

@@ -14,7 +14,7 @@ from .._guest.namespace_guests import guest_files, guests_on
 from .._guest.sizes import format_size
 from .._host.cures import refused_by_kernel
 from .._host.devdax import DEVICES, dax_device
-from .._host.device_content import any_content_of_block_device, any_content_of_dax_device
+from .._host.device_content import content_of_block_device, content_of_dax_device
 from .._host.device_users import device_users
 from .._host.errors import HostmemError, Refused
 from .._host.filesystem_tools import signatures
@@ -273,12 +273,12 @@ def _data_at(namespace: Namespace) -> str:
             device = dax_device(path)
             if device is None:
                 return "it has no device that can be mapped, so that its content cannot be seen"
-            position = any_content_of_dax_device(device)
+            position = content_of_dax_device(device)
         else:
             found = signatures(path)
             if found:
                 return ", ".join(str(item) for item in found)
-            position = any_content_of_block_device(path)
+            position = content_of_block_device(path)
     except OSError as error:
         raise refused_by_kernel(f"What {path} holds cannot be found out.", error) from error
     return "" if position is None else f"no signature, but a byte that is not zero at {position:#x}"

@@ -21,6 +21,7 @@ from ansible_collections.hostmem.qemu.plugins.module_utils._host.mounts import M
 from ansible_collections.hostmem.qemu.plugins.module_utils._memory.dax_checks import (
     CURES,
     check_device,
+    check_empty,
     check_fit,
     cure_for,
     file_system_on,
@@ -195,19 +196,31 @@ def test_devices_that_are_none(tmp_path: Any) -> None:
 
 
 def test_data_without_a_signature_are_data(tmp_path: Path) -> None:
-    """wipefs sees nothing in a guest's RAM."""
+    """wipefs sees nothing in a guest's RAM, and samples nothing of a byte between them."""
+    size = 256 << 20
+    position = (size - (256 << 10)) * 100 // 255 + (300 << 10)
     path = tmp_path / "device"
     with path.open("wb") as file:
-        file.truncate(8 << 20)
+        file.truncate(size)
     assert file_system_on(device(path=str(path))) is None
+    check_empty(device(path=str(path)))
     with path.open("r+b") as file:
-        file.seek(5 << 20)
-        file.write(b"only text")
-    with pytest.raises(Refused, match=r"without a signature .* not zero at 0x500000") as caught:
-        file_system_on(device(path=str(path)))
+        file.seek(position)
+        file.write(b"x")
+    assert file_system_on(device(path=str(path))) is None
+    with pytest.raises(Refused, match=f"without a signature .* not zero at {position:#x}") as caught:
+        check_empty(device(path=str(path)))
     assert caught.value.cure.endswith(f"set destroy_data to {path}.")
     assert "pmem_namespace clears nothing" in caught.value.cause
-    assert path.read_bytes()[5 << 20 :].startswith(b"only text")
+
+
+def test_what_cannot_be_read_is_not_empty(tmp_path: Path) -> None:
+    path = tmp_path / "device"
+    path.touch()
+    with pytest.raises(Refused, match="cannot be found out") as caught:
+        check_empty(device(path=str(path)))
+    assert "it has no size" in caught.value.cause
+    assert caught.value.cure.endswith(f"set destroy_data to {path}.")
 
 
 @pytest.mark.parametrize("option", ["dax", "dax=never", "ro"])
