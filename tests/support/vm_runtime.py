@@ -65,6 +65,11 @@ class VmRuntime:
 
     def define(self, name: str, block: dict[str, Any], **changes: Any) -> None:
         """A heartbeat guest."""
+        result = self.verb("define", stdin=self.definition(name, block, **changes))
+        assert result["ok"], result
+
+    def definition(self, name: str, block: dict[str, Any], **changes: Any) -> str:
+        """What the verb define reads."""
         definition = {
             "name": name,
             "machine": "pc-q35-10.0",
@@ -75,9 +80,7 @@ class VmRuntime:
             "kernel": {"image": "/srv/heartbeat", "cmdline": "16 2 100 10"},
             **changes,
         }
-        data = {"definition": definition, "argv": render_argv(parse_definition(definition))}
-        result = self.verb("define", stdin=json.dumps(data))
-        assert result["ok"], result
+        return json.dumps({"definition": definition, "argv": render_argv(parse_definition(definition))})
 
     def python(self, code: str) -> str:
         """What a program on the host prints."""
