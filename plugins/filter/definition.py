@@ -234,6 +234,10 @@ options:
           boot_index:
             description: Place in the boot order.
             type: int
+          shared:
+            description: Whether it is the very same file or device on each host that has the guest, so that the guest can move between them.
+            type: bool
+            default: false
       nics:
         description: Network interfaces of the guest.
         type: list

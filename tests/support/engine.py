@@ -168,8 +168,8 @@ class EngineHost(Host):
     # --- everything that a verb may leave
 
     def listing(self, name: str) -> list[str]:
-        """All that exists because of the guest, generations without their numbers; logs of dead QEMUs and tokens of spent checkpoints
-        are kept on purpose."""
+        """All that exists because of the guest, generations without their numbers; logs of dead QEMUs, tokens of spent checkpoints and what
+        became of moves are kept on purpose."""
         found = []
         places = [
             self.run_directory(name),
@@ -183,7 +183,7 @@ class EngineHost(Host):
         found += [str(path) for path in self.root.iterdir() if not path.name.startswith("fake-")]
         stems = tuple(f"{nic.tap}." for nic in self.definition(name).nics if nic.type == "tap")
         found += [f"tap {tap}" for tap in os.listdir("/sys/class/net") if stems and tap.startswith(stems)]
-        return sorted(path for path in found if not path.endswith("/spent.json"))
+        return sorted(path for path in found if not re.search("/spent.json$|/arrivals(/|$)", path))
 
     def runtimes(self) -> list[int]:
         """Processes of this host's runtime: verbs and their watchdogs."""

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from .config import Config
 from .definition import Definition, parse_definition
 from .device_names import resolved
 from .errors import Refused
-from .inventory import differences
+from .inventory import differences, nameless
 from .layout import layout
 from .manifest import Manifest, SavedBlock, definition_digest, layout_digest
 from .paths import GuestPaths
@@ -88,7 +88,7 @@ async def refuse_unlike(paths: GuestPaths, manifest: Manifest, now: dict[str, An
     :raises Refused: with everything that differs.
     """
     both = manifest.inventory.keys() & now.keys()  # another release may have asked for more, or less
-    problems = differences(_nameless(manifest.inventory, both), _nameless(now, both))
+    problems = differences(nameless(manifest.inventory, both), nameless(now, both))
     problems += queue_differences(manifest.queue_sizes, await queue_sizes(qmp))
     if problems:
         raise _refusal(paths, problems)
@@ -100,12 +100,6 @@ def _refusal(paths: GuestPaths, problems: list[str]) -> Refused:
         cause="Its memory or its devices would be wrong, and QEMU would not say so.",
         cure=f"Bring back what it was saved with, {_GIVE_UP} {paths.name}",
     )
-
-
-def _nameless(whole: dict[str, Any], keys: Set[str]) -> dict[str, Any]:
-    """These of an inventory, without what a reboot changes: images have no device numbers, only paths. I/O limits are carried over."""
-    disks = {key: [{**image, "identity": None} for image in chain] for key, chain in whole["disks"].items()}
-    return {**{key: whole[key] for key in keys}, "disks": disks, "io_limits": {}}
 
 
 def _definition_problems(here: Situation) -> Iterator[str]:

@@ -14,13 +14,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import managed, verbs
+from .answer import AnswerOptions
 from .config import DEFAULT_PATH, Config, load_config
 from .definition import NAME
 from .errors import HostmemError
 from .host_goes_down import Limits
 from .live_update import UpdateOptions
+from .move_terms import METHODS as MOVES
+from .receive import ReceiveOptions
 from .restore import RestoreOptions
 from .save import SaveOptions
+from .send import MoveOptions
 from .store import guest_names
 from .unit import LINES, run_line
 from .update_methods import AUTO, METHODS
@@ -67,6 +71,11 @@ def parser() -> argparse.ArgumentParser:
                 default=STOP_TIMEOUT,
                 help="seconds between ACPI power-down and quit (default: %(default)s)",
             )
+            command.add_argument(
+                "--in-move",
+                action="store_true",
+                help="also a guest that runs on another host and has a part of its memory here: it is lost then",
+            )
         if verb == "save":
             command.add_argument("--full", action="store_true", help="copy memory that ends with QEMU into the state")
         if verb == "restore":
@@ -87,12 +96,40 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--parallel", type=int, default=0, help="live updates at once (default: the host's number)"
             )
+    _add_moves(sub)
     unit = sub.add_parser("unit", help="one line of the systemd unit")
     unit.add_argument("line", choices=LINES)
     unit.add_argument("names", nargs=1, metavar="NAME")
     unit.add_argument("--timeout", type=float, default=STOP_TIMEOUT)
     unit.add_argument("--save-timeout", type=float, default=SAVE_TIMEOUT)
     return top
+
+
+def _add_moves(sub: Any) -> None:
+    receive = sub.add_parser("receive", help="wait for a guest that another host sends")
+    receive.add_argument("--listen", required=True, metavar="ADDRESS", help="address of this host")
+    receive.add_argument("--port", type=int, default=0, help="TCP port (default: the kernel chooses; see hostmem info)")
+    receive.add_argument("--timeout", type=float, default=120.0, help="seconds to wait (default: %(default)s)")
+    answer = sub.add_parser("answer", help="tell another host what became of a move of its to this one")
+    answer.add_argument("--listen", required=True, metavar="ADDRESS", help="address of this host to which it moved")
+    answer.add_argument("--port", type=int, required=True, help="TCP port to which it moved")
+    answer.add_argument("--timeout", type=float, default=120.0, help="seconds to wait (default: %(default)s)")
+    migrate = sub.add_parser("migrate", help="send a running guest to another host")
+    migrate.add_argument("--to", required=True, metavar="ADDRESS", help="where hostmem receive waits")
+    migrate.add_argument("--port", type=int, required=True, help="TCP port where hostmem receive waits")
+    migrate.add_argument("--method", choices=MOVES, required=True, help="memory first, or guest first")
+    migrate.add_argument("--max-pause", type=float, help="seconds the guest may be paused before it goes on here")
+    migrate.add_argument(
+        "--timeout", type=float, default=3600.0, help="seconds until the guest is paused (default: %(default)s)"
+    )
+    migrate.add_argument("--check", action="store_true", help="ask the destination, change nothing")
+    for command in (receive, answer):
+        command.add_argument(
+            "--from", dest="expected", default="", metavar="NAME", help="a name in the source's certificate"
+        )
+    for command in (receive, answer, migrate):
+        command.add_argument("--plain", action="store_true", help="in clear, without TLS")
+        command.add_argument("names", nargs=1, metavar="NAME")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -133,6 +170,8 @@ def _run(config: Config, options: argparse.Namespace) -> list[dict[str, Any]]:
     if verb == "define":
         return _define(config, options.check, options.assume_stopped)
     names = _names(config, options)
+    if verb in ("receive", "answer", "migrate"):
+        return _move(config, names[0], options)
     if verb == "unit":
         return [run_line(config, options.line, names[0], Limits(options.save_timeout, options.timeout))]
     if verb == "undefine":
@@ -142,6 +181,25 @@ def _run(config: Config, options: argparse.Namespace) -> list[dict[str, Any]]:
     if verb == "info":
         return verbs.inform(config, names)
     return _lifecycle(config, names, options)
+
+
+def _move(config: Config, name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    if config.manager == "systemd":
+        raise HostmemError(
+            "Guests of units do not move between hosts yet.",
+            cause="The unit here would not know of the guest.",
+            cure="Prepare the host with hypervisor_manager: direct, or save the guest.",
+        )
+    if options.verb == "receive":
+        wanted = ReceiveOptions(options.listen, options.port, options.plain, options.timeout, options.expected)
+        return verbs.receive_guest(config, name, wanted)
+    if options.verb == "answer":
+        asked = AnswerOptions(options.listen, options.port, options.plain, options.timeout, options.expected)
+        return verbs.answer_guest(config, name, asked)
+    move = MoveOptions(
+        options.to, options.port, options.method, options.plain, options.max_pause, options.timeout, options.check
+    )
+    return verbs.migrate_guest(config, name, move)
 
 
 def _lifecycle(config: Config, names: list[str], options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -161,6 +219,8 @@ def _lifecycle(config: Config, names: list[str], options: argparse.Namespace) ->
         return verbs.restore_guests(config, names, way, lambda saved: start(config, saved, False, way))
     if options.verb == "discard":
         return verbs.discard_guests(config, names, options.check)
+    if options.verb == "stop" and options.in_move and not by_systemd:  # guests of units do not move
+        return verbs.stop_guests(config, names, options.timeout, options.check, in_move=True)
     if options.verb == "stop":
         return stop(config, names, options.timeout, options.check)
     return _update(config, names, options)

@@ -30,6 +30,7 @@ class Config:
     run: str
     log: str
     state: str
+    tls: str = "/etc/hostmem/tls"
 
 
 def load_config(path: str = DEFAULT_PATH) -> Config:
@@ -69,4 +70,5 @@ def _config(path: str, data: dict[str, Any]) -> Config:
         run=data.get("run", "/run/hostmem"),
         log=data.get("log", "/var/log/hostmem"),
         state=data.get("state", "/var/lib/hostmem"),
+        tls=data.get("tls", "/etc/hostmem/tls"),
     )

@@ -34,7 +34,7 @@ _SERIAL_PORTS = 4
 
 @dataclass(frozen=True)
 class Disk:
-    """One disk image; ``path`` is a file or block device on the host."""
+    """One disk image; ``path`` is a file or block device on the host, ``shared`` the very same one on each host that has the guest."""
 
     id: str
     path: str
@@ -45,6 +45,7 @@ class Disk:
     aio: str
     discard: bool
     boot_index: int | None
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -247,6 +248,7 @@ def parse_disk(fields: Fields) -> Disk:
         aio=fields.choice("aio", ("threads", "native", "io_uring"), "threads"),
         discard=fields.boolean("discard", False),
         boot_index=fields.integer("boot_index", None, 0, 255),
+        shared=fields.boolean("shared", False),
     )
     fields.finish()
     if disk.aio == "native" and disk.cache != "none":

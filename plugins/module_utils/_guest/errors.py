@@ -13,6 +13,7 @@ __all__ = [
     "Busy",
     "CommandRefused",
     "DefinitionError",
+    "Ended",
     "HostmemError",
     "NotDefined",
     "Refused",
@@ -39,6 +40,12 @@ class NotDefined(HostmemError):
     """There is no such guest on this host."""
 
     code = "not_defined"
+
+
+class Ended(HostmemError):
+    """The unprivileged part of a verb was killed; its watchdog repairs what it left."""
+
+    code = "ended"
 
 
 class CommandRefused(HostmemError):

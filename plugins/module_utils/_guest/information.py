@@ -21,6 +21,7 @@ from .host_goes_down import last_shutdown
 from .inventory import mapped_file, ram_blocks
 from .lasting_checks import lost_by_reboot
 from .locks import VerbLock
+from .move_progress import move_under_way
 from .outdated import outdated_reasons
 from .paths import GuestPaths, guest_paths
 from .preflight import preflight
@@ -60,6 +61,7 @@ async def information(config: Config, name: str) -> dict[str, Any]:
         facts.update(_not_running(config, paths, guest.definition))
     except Busy:
         facts["state"] = "busy"
+        facts.update(move_under_way(paths))
     if "lost_by_reboot" not in facts:  # of a QEMU that answers, or a checkpoint, it was told already
         facts["lost_by_reboot"] = lost_by_reboot(config, guest.definition)
     return facts

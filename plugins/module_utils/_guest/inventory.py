@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Any
 
 from .._host.files import identity
@@ -164,6 +164,13 @@ def _chain(item: dict[str, Any]) -> list[dict[str, Any]]:
     chain[0]["read_only"] = inserted.get("ro")
     chain[0]["driver"] = inserted.get("drv")
     return chain
+
+
+def nameless(whole: dict[str, Any], keys: Set[str]) -> dict[str, Any]:
+    """These of an inventory, without what a reboot or another host changes: images have no device numbers, only paths. I/O limits are
+    carried over."""
+    disks = {key: [{**image, "identity": None} for image in chain] for key, chain in whole["disks"].items()}
+    return {**{key: whole[key] for key in keys}, "disks": disks, "io_limits": {}}
 
 
 def differences(running: dict[str, Any], other: dict[str, Any]) -> list[str]:

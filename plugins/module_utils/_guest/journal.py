@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from .._host.files import read_json, remove_file, write_json
+from .._host.processes import process
 from .._host.service_manager import EXTENSION, still_at_work
 from .paths import GuestPaths
 
@@ -34,6 +35,13 @@ SAVING = "saving"
 RESTORING = "restoring"
 RESTORED = "restored"
 
+# A move to another host, here and there. From ORDERED on the guest may run there; from ARRIVED on it may have run here.
+SENDING = "sending"
+ORDERED = "ordered"
+ARRIVING = "arriving"
+ARRIVED = "arrived"
+MOVE_STEPS = (SENDING, ORDERED, ARRIVING, ARRIVED)
+
 # Seconds in which the program that wrote a step comes to the next one or takes the step back: its own time limits together.
 # What takes longer hangs. The longest pause allowed is added, since the guest is paused from INCOMING on.
 _WITHIN = {
@@ -48,6 +56,11 @@ _WITHIN = {
     SAVING: 60.0,
     RESTORING: 60.0,
     RESTORED: 30.0,
+    # A move that gets on writes them anew each second.
+    SENDING: 60.0,
+    ORDERED: 150.0,
+    ARRIVING: 60.0,
+    ARRIVED: 120.0,
 }
 
 
@@ -75,6 +88,11 @@ class Journal:
     def has_time(self) -> bool:
         """Whether there is an entry, and time left for its step."""
         return time.monotonic() <= float((self.read() or {}).get("deadline", 0.0))
+
+    def moves(self) -> bool:
+        """Whether a program sends the guest to another host, or waits for it, and gets on: that can take hours."""
+        entry = self.read() or {}
+        return self.has_time() and entry.get("step") in MOVE_STEPS and process(int(entry["pid"])) is not None
 
     def overdue(self, pid: int) -> bool:
         """Whether the process wrote the last entry and has made nothing of it since, for too long."""

@@ -24,6 +24,7 @@ from .generations import (
     forget_all,
     forget_generation,
     generation_numbers,
+    living_generations,
     make_current,
     make_generation,
     next_number,
@@ -33,6 +34,7 @@ from .inventory import inventory
 from .journal import COLD_STARTING, COLD_VERIFIED, Journal
 from .layout import layout
 from .locks import VerbLock, lock_for_cold_start
+from .move_progress import move_under_way
 from .nics import GuestTaps
 from .paths import GuestPaths, guest_paths
 from .qemu_binary import probe
@@ -44,6 +46,7 @@ from .running_mark import mark_running, unmark_running, went_down
 from .saved_guest import refuse_start_anew
 from .started import verify_memory, wait_for_qmp
 from .store import StoredGuest, load_guest
+from .torn_guest import refuse_to_tear
 
 START_TIMEOUT = 120.0
 VERB_WAIT = 60.0
@@ -70,9 +73,9 @@ async def start(config: Config, name: str, options: RestoreOptions) -> dict[str,
 async def _cold_start(config: Config, paths: GuestPaths, guest: StoredGuest) -> dict[str, Any]:
     journal = Journal(paths)
     binary = probe(guest.definition.qemu, f"{config.run}/.probe")
-    _check_machine(guest, binary.machines, binary.version_text)
+    check_machine(guest, binary.machines, binary.version_text)
     on_host = resolved(guest.definition)
-    _check_memory(on_host)
+    check_memory(on_host)
     number = next_number(paths)
     for old in generation_numbers(paths):
         forget_generation(paths, old)
@@ -129,7 +132,8 @@ def _launch(paths: GuestPaths, definition: Definition, number: int, argv: list[s
         taps.close()
 
 
-def _check_machine(guest: StoredGuest, machines: list[str], version: str) -> None:
+def check_machine(guest: StoredGuest, machines: list[str], version: str) -> None:
+    """:raises HostmemError: the installed QEMU has not the guest's machine type."""
     if guest.definition.machine not in machines:
         raise HostmemError(
             f"QEMU {version} at {guest.definition.qemu} has no machine type {guest.definition.machine}.",
@@ -137,8 +141,11 @@ def _check_machine(guest: StoredGuest, machines: list[str], version: str) -> Non
         )
 
 
-def _check_memory(definition: Definition) -> None:
-    """With systemd a start is prepared by a program before this one, and QEMU would make a file that is missing by itself."""
+def check_memory(definition: Definition) -> None:
+    """With systemd a start is prepared by a program before this one, and QEMU would make a file that is missing by itself.
+
+    :raises HostmemError: one is missing.
+    """
     for placed in layout(definition):
         if placed.path and not os.path.exists(placed.path):
             raise HostmemError(
@@ -154,18 +161,22 @@ def _undo(paths: GuestPaths, qemu: QemuProcess, journal: Journal) -> None:
     journal.clear()
 
 
-async def stop(config: Config, name: str, timeout: float, wait: float = VERB_WAIT) -> dict[str, Any]:
+async def stop(
+    config: Config, name: str, timeout: float, wait: float = VERB_WAIT, in_move: bool = False
+) -> dict[str, Any]:
     """ACPI power-down, after ``timeout`` seconds quit, at last SIGKILL. Afterwards no QEMU carries the guest.
 
     :param wait: seconds to wait for another verb that does not get on.
+    :param in_move: also a QEMU that has a part of a guest which runs on another host; that is lost then.
     :raises HostmemError: a QEMU could not even be killed.
     """
     paths = guest_paths(config, name)
     async with VerbLock(paths, wait):
-        living = await settled(paths)
+        living = await _settled_for_stop(paths, in_move)
         if not living:
             if not went_down(paths):  # it ended by itself
                 unmark_running(paths)
+            Journal(paths).clear()
             return {"changed": False, "how": "stopped already"}
         hows = [await _end(paths, generation, timeout) for generation in living]
         forget_all(paths)
@@ -173,6 +184,23 @@ async def stop(config: Config, name: str, timeout: float, wait: float = VERB_WAI
         Journal(paths).clear()
     log_record(f"Guest {name} stopped ({hows[-1]})", guest=name, event="stop")
     return {"changed": True, "how": hows[-1]}
+
+
+async def _settled_for_stop(paths: GuestPaths, in_move: bool) -> list[Generation]:
+    """Of a move that the other host would have to settle, and does not, nothing is left here either. Its mark stays, by which that host can
+    be asked later.
+
+    :raises Refused: the guest needs its QEMU here, unless it is to be ended ``in_move``.
+    """
+    try:
+        return await settled(paths)
+    except HostmemError as error:
+        if not move_under_way(paths):
+            raise
+        if not in_move:
+            await refuse_to_tear(paths, living_generations(paths), str(error))
+        log_record(f"Guest {paths.name} is stopped in the middle of a move: {error}", 4, guest=paths.name, event="stop")
+        return living_generations(paths)
 
 
 async def _end(paths: GuestPaths, generation: Generation, timeout: float) -> str:

@@ -31,11 +31,21 @@ def _open(path: str) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
+def busy_with_a_move(name: str) -> Busy:
+    """For a verb that does not wait until it has ended."""
+    return Busy(
+        f"Guest {name} goes to another host, or is waited for here.",
+        cause="That can take long, and is not cut off by other verbs.",
+        cure=f"See how far it is (hostmem info {name}); to call it off, end hostmem migrate or hostmem receive (Ctrl-C), and try again.",
+    )
+
+
 class VerbLock:
     """Exclusive right to work on a guest; an asynchronous context manager.
 
     :param wait: seconds to wait for another verb to end, from when on it has not got on: while a step of its journal has time left
-        it is waited for, however long that is. A step that has none left is ended by the watchdog of the verb.
+        it is waited for, however long that is, but for a move between hosts, which goes on for as long as it likes. A step that has none
+        left is ended by the watchdog of the verb.
     :raises Busy: another verb still works on the guest.
     """
 
@@ -58,8 +68,11 @@ class VerbLock:
         deadline = time.monotonic() + self._wait
         while not self._taken():
             now = time.monotonic()
-            if journal.has_time():
+            moves = journal.moves()
+            if journal.has_time() and not moves:
                 deadline = now + self._wait
+            if now >= deadline and moves:
+                raise busy_with_a_move(self._paths.name)
             if now >= deadline:
                 raise Busy(f"Another verb works on guest {self._paths.name}.", cure="Try again when it has ended.")
             still_at_work()

@@ -104,6 +104,16 @@ class GuestPaths:
         return f"{self.state}/running.json"
 
     @property
+    def moved_mark(self) -> str:
+        """Says that the guest goes, or went, to another host; survives a reboot of this one."""
+        return f"{self.state}/moved.json"
+
+    @property
+    def arrivals(self) -> str:
+        """Directory: what became of each move to this host; survives a reboot."""
+        return f"{self.state}/arrivals"
+
+    @property
     def checkpoint(self) -> str:
         """Directory of a saved guest's device state and manifest."""
         return f"{self.state}/checkpoint"

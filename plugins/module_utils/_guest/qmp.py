@@ -46,6 +46,7 @@ class Qmp:
         self._events = EventListener()
         self._client.register_listener(self._events)
         self._seen: list[Message] = []
+        self._unanswered: set[asyncio.Task[object]] = set()
 
     async def connect(self) -> None:
         """:raises HostmemError: nobody answers."""
@@ -79,8 +80,21 @@ class Qmp:
 
         :raises HostmemError: QEMU refused it, or did not answer in time.
         """
+        return await self._answer(command, arguments, oob=False)
+
+    async def execute_at_once(self, command: str, **arguments: Any) -> Any:
+        """The same out of band: also when QEMU's main loop hangs, in what a broken network left to it (docs/interop/qmp-spec.rst).
+
+        :raises HostmemError: QEMU refused it, or did not answer in time.
+        """
+        return await self._answer(command, arguments, oob=True)
+
+    async def _answer(self, command: str, arguments: dict[str, Any], oob: bool) -> Any:
         try:
-            return await asyncio.wait_for(self._client.execute(command, arguments or None), COMMAND_TIMEOUT)
+            asking = (
+                self._client.execute(command, arguments or None, True) if oob else self._ask_in_turn(command, arguments)
+            )
+            return await asyncio.wait_for(asking, COMMAND_TIMEOUT)
         except ExecuteError as error:
             raise CommandRefused(f"QEMU refused {command}.", cause=str(error)) from error
         except asyncio.TimeoutError as error:
@@ -94,6 +108,25 @@ class Qmp:
                 f"QEMU went away during {command}.", cause=str(error) or type(error).__name__, cure=_GONE
             ) from error
 
+    async def _ask_in_turn(self, command: str, arguments: dict[str, Any]) -> Any:
+        """QEMU takes eight commands that its main loop has not come to, and then reads no others, out of band neither
+        (QMP_REQ_QUEUE_LEN_MAX, monitor/qmp.c, QEMU 8.2 to 11.1): one that got no answer in time is waited for before the next is sent."""
+        while self._unanswered:
+            await asyncio.wait(self._unanswered)
+        asking = asyncio.ensure_future(self._client.execute(command, arguments or None))
+        try:
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            if not asking.done():
+                self._unanswered.add(asking)
+                asking.add_done_callback(self._forget_unanswered)
+            raise
+
+    def _forget_unanswered(self, asking: asyncio.Task[object]) -> None:
+        self._unanswered.discard(asking)
+        if not asking.cancelled():
+            asking.exception()  # nobody waits for it any more
+
     async def wait_event(self, wanted: Callable[[dict[str, Any]], _Wanted], deadline: float) -> _Wanted | None:
         """Wait for an event that came since connecting; ``deadline`` as time.monotonic().
 
@@ -102,6 +135,10 @@ class Qmp:
         for message in self._seen:
             if found := wanted(dict(message)):
                 return found
+        return await self.next_event(wanted, deadline)
+
+    async def next_event(self, wanted: Callable[[dict[str, Any]], _Wanted], deadline: float) -> _Wanted | None:
+        """The same of events that nobody has waited for yet."""
         while True:
             remaining = deadline - time.monotonic()
             try:

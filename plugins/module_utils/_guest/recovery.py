@@ -17,12 +17,15 @@ from .config import Config
 from .errors import HostmemError, Refused
 from .generations import Generation, forget_dead, living_generations, make_current, qemu_processes
 from .handover import go_on, roll_back, roll_forward
-from .journal import COLD_STARTING, COLD_VERIFIED, CONTINUED, HANDOVER, RESTORING, STARTING, Journal
+from .journal import ARRIVING, COLD_STARTING, COLD_VERIFIED, CONTINUED, HANDOVER, RESTORING, STARTING, Journal
 from .locks import VerbLock
+from .move_mark import leaving
 from .paths import GuestPaths, guest_paths
 from .qmp import connect
 from .recovery_checkpoint import concerns_checkpoint, recover_checkpoint
 from .recovery_exec import concerns_exec, recover_exec
+from .recovery_mark import recover_mark
+from .recovery_move import concerns_move, recover_move
 from .running_mark import mark_running
 
 VERB_WAIT = 120.0
@@ -32,7 +35,11 @@ async def recover(config: Config, name: str) -> dict[str, Any]:
     """Finish or roll back what was interrupted; nothing to do is no error."""
     paths = guest_paths(config, name)
     async with VerbLock(paths, VERB_WAIT):
-        return await recover_locked(paths, living_generations(paths))
+        outcome = await recover_locked(paths, living_generations(paths))
+        move = leaving(paths)
+        if outcome["changed"] or move is None or qemu_processes(paths):
+            return outcome
+        return {**outcome, "changed": True, "outcome": await recover_mark(paths, move)}
 
 
 async def settled(paths: GuestPaths) -> list[Generation]:
@@ -79,7 +86,7 @@ async def recover_locked(paths: GuestPaths, living: list[Generation]) -> dict[st
     if not _was_interrupted(paths, entry, living):
         return {"changed": False, "outcome": "nothing was interrupted"}
     still_at_work()
-    if (entry or {}).get("step") in (STARTING, COLD_STARTING, RESTORING):
+    if (entry or {}).get("step") in (STARTING, COLD_STARTING, RESTORING, ARRIVING):
         _end_unborn(paths, living)
     if concerns_checkpoint(paths, entry, living):
         outcome = await recover_checkpoint(paths, entry or {}, living)
@@ -116,6 +123,8 @@ def _end_unborn(paths: GuestPaths, living: list[Generation]) -> None:
 
 
 async def _recover(paths: GuestPaths, entry: dict[str, Any], living: dict[int, Generation]) -> str:
+    if concerns_move(entry):
+        return await recover_move(paths, entry, living)
     if not living:
         return "no QEMU was left"
     if entry.get("step") in (COLD_STARTING, COLD_VERIFIED):

@@ -10,11 +10,13 @@ import os
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from .._host.cgroups import own_groups
 from .._host.files import make_directory, remove_file
 from .._host.taps import TapError, ensure_tap, is_bridge, remove_tap
+from .._host.users import run_as
 from .backing_devices import hand_over
 from .backing_files import Plan, apply_absent, apply_present, plan_absent, plan_present
 from .backing_limits import Groups, check_limits, check_unit, guest_unit
@@ -27,10 +29,11 @@ from .errors import Refused
 from .generations import living_generations, qemu_processes
 from .given_devices import clear_given, clear_left, disown_opened, give_devices, given_devices
 from .layout import PlacedBlock, layout
+from .move_outcomes import Outcomes
 from .nics import taps
 from .nvdimm_files import check_nvdimm, ensure_nvdimm
 from .paths import GuestPaths, guest_paths
-from .saved_guest import copied_blocks, keeps_memory, refuse_saved_parts, refuse_start_anew, refuse_used
+from .saved_guest import copied_blocks, keeps_memory, refuse_kept, refuse_saved_parts, refuse_start_anew, refuse_used
 from .store import StoredGuest, load_guest
 
 
@@ -87,6 +90,28 @@ def prepare(config: Config, guest: StoredGuest) -> None:
         _prepare_saved(config, paths, definition)
         return
     refuse_start_anew(paths, guest.definition)
+    _prepare_empty(config, definition)
+
+
+def prepare_arrival(config: Config, guest: StoredGuest) -> None:
+    """The same for a guest that comes from another host. Nothing is filled: its pages come one by one.
+
+    :raises Refused: as ``prepare``.
+    """
+    paths = guest_paths(config, guest.definition.name)
+    make_directories(config, paths)
+    if qemu_processes(paths) or is_saved(paths):
+        raise Refused(
+            f"Guest {paths.name} runs here, or is saved here.",
+            cause="What comes from another host would take its place.",
+            cure=f"Look with: hostmem info {paths.name}",
+        )
+    refuse_kept(paths, guest.definition)
+    blocks = [replace(block, prealloc=False) for block in guest.definition.blocks]
+    _prepare_empty(config, resolved(replace(guest.definition, blocks=blocks)))
+
+
+def _prepare_empty(config: Config, definition: Definition) -> None:
     refuse_saved_parts(config, definition)
     disown_opened(config, definition)
     clear_left(config, definition)
@@ -186,11 +211,28 @@ def release(config: Config, definition: Definition) -> None:
 
 
 def forget(config: Config, name: str) -> None:
-    """Remove everything the runtime kept for a guest that is no longer defined; console logs included."""
+    """Remove everything the runtime kept for a guest that is no longer defined; console logs included. Only moves to this host that another
+    one may still ask for are kept."""
     paths = guest_paths(config, name)
-    for directory in (paths.run, paths.log, paths.state):
+    for directory in (paths.run, paths.log):
         shutil.rmtree(directory, ignore_errors=True)
+    if not run_as(config.user, lambda: _forget_state(paths)):
+        shutil.rmtree(paths.state, ignore_errors=True)
     remove_file(paths.definition)
+
+
+def _forget_state(paths: GuestPaths) -> bool:
+    """As the user whose files they are. True when something stays."""
+    stays = Outcomes(paths).drop_settled()
+    with suppress(FileNotFoundError), os.scandir(paths.state) as entries:
+        for entry in entries:
+            if entry.path == paths.arrivals and stays:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                remove_file(entry.path)
+    return stays
 
 
 def describe(definition: Definition) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from .errors import HostmemError, Refused
 from .layout import PlacedBlock, layout
 from .locks import VerbLock
 from .manifest import definition_digest
+from .move_mark import has_left, refuse_moved, unmark_leaving
 from .paths import GuestPaths, guest_paths
 from .recovery import settled
 from .running_mark import refuse_after_power_cut, unmark_running, went_down
@@ -39,8 +40,14 @@ def keeps_memory(paths: GuestPaths, definition: Definition) -> bool:
 def refuse_start_anew(paths: GuestPaths, definition: Definition) -> None:
     """For a guest that is not saved.
 
-    :raises Refused: its memory is, or may be, that of a guest which was saved or cut off.
+    :raises Refused: its memory is, or may be, that of a guest which was saved or cut off; or it is on another host.
     """
+    refuse_moved(paths)
+    refuse_kept(paths, definition)
+
+
+def refuse_kept(paths: GuestPaths, definition: Definition) -> None:
+    """:raises Refused: the guest's memory here is, or may be, that of one which was saved or cut off."""
     checkpoint_store.refuse_spent(paths)
     marks = checkpoint_store.marks_in(paths, checkpoint_store.memory_directories(definition))
     if marks:
@@ -66,7 +73,13 @@ def refuse_change(paths: GuestPaths, wanted: Definition) -> None:
 
 
 def refuse_undefine(paths: GuestPaths, definition: Definition) -> None:
-    """:raises Refused: memory of the guest is kept that nobody would know of afterwards."""
+    """:raises Refused: memory of the guest is kept that nobody would know of afterwards, or it is on another host."""
+    if has_left(paths):
+        raise Refused(
+            f"Guest {paths.name} is on another host, or may be; its definition is not removed.",
+            cause="Nothing would keep it from being started here a second time, once it is defined again.",
+            cure=f"If it does not exist there any more, or is never to run here again: hostmem discard {paths.name}",
+        )
     if keeps_memory(paths, definition):
         raise Refused(
             f"Guest {paths.name} is saved, or was cut off with its host; its definition is not removed.",
@@ -139,7 +152,7 @@ async def discard(config: Config, name: str, check: bool) -> dict[str, Any]:
     paths = guest_paths(config, name)
     definition = load_guest(paths).definition
     directories = _directories(paths, definition)
-    found = keeps_memory(paths, definition) or bool(checkpoint_store.marks_in(paths, directories))
+    found = keeps_memory(paths, definition) or bool(checkpoint_store.marks_in(paths, directories)) or has_left(paths)
     if check or not found:
         return {"changed": found}
     async with VerbLock(paths, VERB_WAIT):
@@ -147,6 +160,7 @@ async def discard(config: Config, name: str, check: bool) -> dict[str, Any]:
             raise Refused(f"Guest {name} runs.", cause="What runs is not saved.", cure="Stop it, or leave it as it is.")
         checkpoint_store.discard_all(paths, directories)
         unmark_running(paths)
+        unmark_leaving(paths)
     return {"changed": True}
 
 

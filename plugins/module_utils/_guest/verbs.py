@@ -7,37 +7,45 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from .._host.users import run_as
+from .answer import AnswerOptions, answer
 from .checkpoint_store import is_saved
 from .claims import refuse_shared
 from .config import Config
 from .definition import Definition
-from .errors import HostmemError, NotDefined, Refused
+from .errors import Ended, HostmemError, NotDefined, Refused
 from .generations import living_generations, qemu_processes
 from .information import information
 from .journal import Journal
 from .lasting_checks import refuse_volatile
 from .lifecycle import start, stop
 from .live_update import UpdateOptions, update
-from .locks import resource_locks
+from .locks import busy_with_a_move, resource_locks
 from .mount_dependencies import ensure_mount_dependencies, remove_mount_dependencies
 from .nics import taps
 from .paths import GuestPaths, guest_paths
+from .receive import ReceiveOptions, receive
 from .recovery import recover
-from .resources import ensure_running_taps, foresee, forget, make_directories, prepare, release
+from .resources import ensure_running_taps, foresee, forget, make_directories, prepare, prepare_arrival, release
 from .restore import RestoreOptions, restore, saved
 from .same_definition import is_same
 from .save import SaveOptions, save
 from .saved_guest import discard, refuse_change, refuse_undefine
+from .send import MoveOptions, migrate
 from .store import check_guest, define, is_changed, load_guest, undefine
 from .unforeseen import as_hostmem_error
 from .watchdog import Watchdog
 
 Result = dict[str, Any]
 Verb = Callable[[str], Awaitable[dict[str, Any]]]
+_RECOVERY_TIMEOUT = 90.0
+# Seconds for which a stop waits until a move has ended.
+MOVE_WAIT = 60.0
+_POLL = 0.1
 Several = Callable[[Sequence[str]], list[Result]]
 
 
@@ -90,7 +98,7 @@ def _run_as(config: Config, names: Sequence[str], work: Callable[[], list[Result
         results: list[Result] = run_as(config.user, work)
         return results
     except RuntimeError as error:
-        killed = HostmemError(
+        killed = Ended(
             "The program that worked on the guest was ended.",
             cause=f"{str(error)[:1].upper()}{str(error)[1:]}.",
             cure="Nothing: what it left is repaired by itself, or by the next verb. See hostmem info.",
@@ -233,15 +241,34 @@ def _start(config: Config, names: Sequence[str], options: RestoreOptions) -> lis
     return results + started
 
 
-def stop_guests(config: Config, names: Sequence[str], timeout: float, check: bool) -> list[Result]:
+def stop_guests(
+    config: Config, names: Sequence[str], timeout: float, check: bool, in_move: bool = False
+) -> list[Result]:
     """Stop those that run."""
     if check:
         return each(names, lambda name: would(config, name, bool(qemu_processes(guest_paths(config, name)))))
-    with resource_locks(guest_paths(config, name).run for name in names) as locked:
-        return _stop(config, names, timeout, locked)
+    waited = each(names, lambda name: _wait_for_move(config, name))
+    moving = [item for item in waited if not item["ok"]]
+    others = [item["guest"] for item in waited if item["ok"]]
+    with resource_locks(guest_paths(config, name).run for name in others) as locked:
+        stopped = _stop(config, others, lambda name: stop(config, name, timeout, in_move=in_move), locked)
+    return in_order(names, moving + stopped)
 
 
-def _stop(config: Config, names: Sequence[str], timeout: float, locked: Sequence[str]) -> list[Result]:
+def _wait_for_move(config: Config, name: str) -> dict[str, Any]:
+    """What waits for a guest from another host holds the guest's resources until it has come, or does not.
+
+    :raises Busy: it takes long.
+    """
+    journal, deadline = Journal(guest_paths(config, name)), time.monotonic() + MOVE_WAIT
+    while run_as(config.user, journal.moves):
+        if time.monotonic() >= deadline:
+            raise busy_with_a_move(name)
+        time.sleep(1.0)
+    return {}
+
+
+def _stop(config: Config, names: Sequence[str], stop_one: Verb, locked: Sequence[str]) -> list[Result]:
     known = each(names, lambda name: {"changed": bool(load_guest(guest_paths(config, name)))})
     present = [item["guest"] for item in known if item["ok"] and guest_paths(config, item["guest"]).run in locked]
     absent = [
@@ -249,7 +276,7 @@ def _stop(config: Config, names: Sequence[str], timeout: float, locked: Sequence
         for item in known
         if item["ok"] and item["guest"] not in present
     ]
-    stopped = as_user(config, present, lambda name: stop(config, name, timeout))
+    stopped = as_user(config, present, stop_one)
     for item in stopped:
         if item["ok"]:
             each([item["guest"]], lambda name: release_guest(config, name))
@@ -331,13 +358,65 @@ def update_guests(config: Config, names: Sequence[str], options: UpdateOptions) 
     return in_order(names, [item for item in known if not item["ok"]] + results)
 
 
+def receive_guest(config: Config, name: str, options: ReceiveOptions) -> list[Result]:
+    """Wait for a guest that another host sends."""
+    paths = guest_paths(config, name)
+    known = each([name], lambda name: _known(config, name))
+    if not known[0]["ok"]:
+        return known
+    with resource_locks([paths.run]):
+        prepared = each([name], lambda name: _prepare_arrival(config, name))
+        if not prepared[0]["ok"]:
+            return prepared
+        results = guarded(config, [name], lambda name: receive(config, name, options))
+        _wait_for_recovery(config, paths, results[0])
+        if not results[0]["ok"]:
+            each([name], lambda name: release_guest(config, name))
+    return results
+
+
+def answer_guest(config: Config, name: str, options: AnswerOptions) -> list[Result]:
+    """Tell another host what became of a move of its to this one."""
+    known = each([name], lambda name: _known(config, name))
+    return as_user(config, [name], lambda name: answer(config, name, options)) if known[0]["ok"] else known
+
+
+def _prepare_arrival(config: Config, name: str) -> dict[str, Any]:
+    prepare_arrival(config, load_guest(guest_paths(config, name)))
+    return {}
+
+
+def migrate_guest(config: Config, name: str, options: MoveOptions) -> list[Result]:
+    """Send a guest to another host; what it had here is released."""
+    known = each([name], lambda name: _known(config, name))
+    if not known[0]["ok"]:
+        return known
+    work = as_user if options.check else guarded
+    results = work(config, [name], lambda name: migrate(config, name, options))
+    _wait_for_recovery(config, guest_paths(config, name), results[0])
+    if not options.check and not qemu_processes(guest_paths(config, name)):
+        released = release_guests(config, [name])
+        return results if released[0]["ok"] else released
+    return results
+
+
+def _wait_for_recovery(config: Config, paths: GuestPaths, result: Result) -> None:
+    """Of a verb that was killed: what its watchdog leaves is released here."""
+    deadline = time.monotonic() + _RECOVERY_TIMEOUT
+    ended = result.get("error", {}).get("code") == Ended.code
+    while ended and time.monotonic() < deadline and run_as(config.user, lambda: Journal(paths).read() is not None):
+        time.sleep(_POLL)
+
+
 def recover_guests(config: Config, names: Sequence[str]) -> list[Result]:
     """Finish or roll back what was interrupted."""
     known = each(names, lambda name: _known(config, name))
     ready = [item["guest"] for item in known if item["ok"]]
-    return in_order(
-        names, [item for item in known if not item["ok"]] + as_user(config, ready, lambda name: recover(config, name))
-    )
+    results = as_user(config, ready, lambda name: recover(config, name))
+    left = [item["guest"] for item in results if item["ok"] and item["changed"] and not runs(config, item["guest"])]
+    failed = {item["guest"]: item for item in release_guests(config, left) if not item["ok"]}
+    results = [failed.get(item["guest"], item) for item in results]
+    return in_order(names, [item for item in known if not item["ok"]] + results)
 
 
 def inform(config: Config, names: Sequence[str]) -> list[Result]:
