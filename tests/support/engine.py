@@ -262,7 +262,8 @@ class EngineHost(Host):
     def _write_source(self, file: Path, text: str) -> None:
         file.write_text(text)
         # Byte code is trusted by time and size of its source, which two writes within a second may share.
-        shutil.rmtree(file.parent / "__pycache__", ignore_errors=True)
+        for code in (file.parent / "__pycache__").glob(f"{file.stem}.*.pyc"):
+            code.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def unchecked(self) -> Iterator[None]:

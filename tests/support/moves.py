@@ -40,6 +40,8 @@ class TwoHosts:
         for host, own in ((self.source, SOURCE), (self.target, TARGET)):
             self.equip(host, self.authority, own)
         let_use_userfaultfd()
+        self.asked_no_more = self.target.root / "fake-asked-no-more"
+        self.target.later.enter_context(self._lingering_until_then(self.target))
         self.options: list[str] = []
         self.page: Any = None
         self.counter = 0
@@ -50,6 +52,12 @@ class TwoHosts:
         directory = host.root / f"fake-tls-{len(list(host.root.glob('fake-tls-*')))}"
         host.configure(tls=str(authority.equip(directory, [own, ADDRESS], pwd.getpwnam(USER).pw_uid)))
         return str(directory)
+
+    def _lingering_until_then(self, host: EngineHost) -> contextlib.AbstractContextManager[None]:
+        """A host that gave a guest up tells so for a while: not when the test knows that nobody asks any more."""
+        limit = "silent > LINGER"
+        known = f'__import__("os").path.exists({str(self.asked_no_more)!r})'
+        return host.patched("_guest/arrival.py", limit, f"{limit} or {known}")
 
     def boot(self, **changes: Any) -> None:
         """The guest on the source, and its definition on the target."""
@@ -88,6 +96,33 @@ class TwoHosts:
         receiving = self.wait_for_guest()
         sent = self.source.one(*self.words(method))
         return sent, result_of(receiving)
+
+    def gave_up(self, receiving: subprocess.Popen[str]) -> dict[str, Any]:
+        """The error of the verb that waited on the target, which must fail. The source has nothing to ask any more."""
+        self.asked_no_more.touch()
+        answer = answer_of(receiving)
+        assert not answer["ok"], answer
+        error: dict[str, Any] = answer["error"]
+        return error
+
+    def assert_still_waits(self, receiving: subprocess.Popen[str]) -> None:
+        """The target does; and not any more afterwards, as its runtime is killed."""
+        assert receiving.poll() is None, receiving.communicate()
+        assert listens(self.port)
+        self.kill_runtime(self.target)
+        output, errors = receiving.communicate(timeout=60)
+        assert not json.loads(output)["results"][0]["ok"]
+        assert errors == ""
+
+    def has_come(self, receiving: subprocess.Popen[str]) -> bool:
+        """Whether the guest has, to the verb that waits on the target. The source has nothing to ask any more."""
+        with contextlib.suppress(FileNotFoundError):  # it is over
+            journal = self.target.run_directory(self.name) / "journal.json"
+            if not json.loads(journal.read_text()).get("token"):
+                self.assert_still_waits(receiving)
+                return False
+        self.asked_no_more.touch()
+        return bool(answer_of(receiving)["ok"])
 
     def kill_runtime(self, host: EngineHost) -> None:
         """Kill the program that wrote the last step of the journal on this host."""
@@ -198,6 +233,11 @@ def hasty(host: EngineHost) -> Iterator[None]:
         host.patched("_guest/departure.py", "ORDER_TIMEOUT = 30.0", "ORDER_TIMEOUT = 3.0"),
     ):
         yield
+
+
+def not_dialling_long(host: EngineHost) -> contextlib.AbstractContextManager[None]:
+    """A source that does not wait long for a target to which it has said nothing yet."""
+    return host.patched("_guest/send.py", "_TERMS_TIMEOUT = 20.0", "_TERMS_TIMEOUT = 2.0")
 
 
 def listens(port: int) -> bool:
