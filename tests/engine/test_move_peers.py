@@ -84,7 +84,8 @@ def test_terms_that_are_none(host: EngineHost) -> None:
         hosts.options = ["--plain"]
         hosts.target.define(hosts.target.heartbeat("g"))
         receiving = hosts.wait_for_guest()
-        for terms in (None, [], {"schema": 1}, "all", 7):
+        none: list[Any] = [None, [], {"schema": 1}, "all", 7]
+        for terms in none:
             error = asked(hosts, word="terms", token="a" * 32, serial=1, terms=terms)["error"]
             refuses(error, "cannot be understood")
         hosts.assert_still_waits(receiving)
