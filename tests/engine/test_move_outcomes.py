@@ -67,6 +67,7 @@ def test_target_runtime_killed(host: EngineHost, state: str, when: str, method: 
         with (
             at_outcome(hosts.target, state, KILL, when),
             host.patched("_guest/send.py", "_BEGIN_TIMEOUT = 30.0", "_BEGIN_TIMEOUT = 3.0"),
+            host.patched("_guest/departure.py", "_GOOD_BYE = 5.0", "_GOOD_BYE = 1.0"),
         ):
             receiving = hosts.wait_for_guest()
             if state == "begun":
