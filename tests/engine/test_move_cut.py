@@ -143,7 +143,7 @@ def test_silence_before_the_devices_are_there_from_qemu_11(host: EngineHost) -> 
         hosts.boot()
         with (
             wired(hosts) as wire,
-            host.patched("_guest/send.py", "self._progress.max_pause\n        await", "6.0\n        await"),
+            host.patched("_guest/send.py", "self._progress.max_pause\n        await", "4.0\n        await"),
         ):
             receiving, sending = switched_into_silence(hosts, wire)
             assert not answer_of(sending)["ok"]
@@ -221,7 +221,7 @@ def test_postcopy_fails_at_its_end(host: EngineHost) -> None:
     """QEMU here goes on with the guest by itself then: it is ended, and the target's goes on when it has everything."""
     with two_hosts(host) as hosts:
         hosts.boot()
-        failed = f"await asyncio.sleep(3)\n        {FAILED}"
+        failed = f"{LAST_PAGE}\n            await asyncio.sleep(0.1)\n        {FAILED}"
         with host.patched("_guest/departure.py", LAST_PAGE, failed):
             receiving = hosts.wait_for_guest()
             assert host.one(*hosts.words("postcopy", *PATIENT))["changed"]
@@ -263,10 +263,11 @@ def in_doubt_in_postcopy(hosts: TwoHosts, wire: SlowWire) -> tuple[subprocess.Po
 
 def test_stop_in_postcopy(host: EngineHost) -> None:
     """It would end a guest that runs on the other host."""
-    with two_hosts(host) as hosts, hasty(host):
+    with two_hosts(host) as hosts:
         hosts.boot()
         with wired(hosts) as wire:
-            receiving, runtime = in_doubt_in_postcopy(hosts, wire)
+            with hasty(host):
+                receiving, runtime = in_doubt_in_postcopy(hosts, wire)
             error = host.refused("stop", "--timeout", "0", "g")
             refuses(error, "a part of its memory is in its QEMU here", "hostmem recover g", "hostmem stop --in-move g")
             assert host.only_qemu("g")
@@ -279,10 +280,11 @@ def test_stop_in_postcopy(host: EngineHost) -> None:
 
 def test_stop_in_postcopy_that_is_asked_for(host: EngineHost) -> None:
     """The other host can still be asked, and ends what is left of the guest."""
-    with two_hosts(host) as hosts, hasty(host):
+    with two_hosts(host) as hosts:
         hosts.boot()
         with wired(hosts) as wire:
-            receiving, runtime = in_doubt_in_postcopy(hosts, wire)
+            with hasty(host):
+                receiving, runtime = in_doubt_in_postcopy(hosts, wire)
             assert host.one("stop", "--in-move", "--timeout", "0", "g")["changed"]
             assert host.qemu_pids("g") == []
             refuses(host.refused("start", "g"), "was on its way to 127.0.0.1, and may run there")
@@ -305,7 +307,7 @@ def test_silent_qemu_has_the_whole_guest(host: EngineHost) -> None:
             receiving = hosts.wait_for_guest()
             sending = host.begin(*hosts.words("postcopy", *PATIENT))
             in_postcopy(hosts, sending)
-            time.sleep(3)
+            wait_until(lambda: host.run_states("g")[-1].new == "postmigrate", "not everything is sent")
             os.kill(hosts.target.only_qemu("g"), signal.SIGSTOP)
             go.touch()
             sent = answer_of(sending)

@@ -217,13 +217,14 @@ def gone_target(hosts: TwoHosts, state: str, when: str, method: str, *options: s
             wait_until(hosts.target.stopped_runtimes, "the move has not come as far")
             go_down(hosts.target, receiving)
             answer = answer_of(sending)
-        assert not answer["ok"]
-        yield answer["error"]
+    assert not answer["ok"]
+    yield answer["error"]
 
 
 def recovered(hosts: TwoHosts) -> tuple[str, dict[str, Any]]:
     """The source asks, as the target tells; what they say."""
     answering = hosts.target.begin("answer", "--listen", ADDRESS, "--port", str(hosts.port), *hosts.options, "g")
+    wait_until(lambda: listens(hosts.port) or answering.poll() is not None, "nobody listens")
     outcome = hosts.source.one("recover", "g")["outcome"]
     return outcome, result_of(answering)
 
@@ -262,6 +263,7 @@ def test_gone_before_the_order_and_started_all_the_same(host: EngineHost) -> Non
         hosts.target.one("start", "g")
         words = ["answer", "--listen", ADDRESS, "--port", str(hosts.port), "g"]
         answering = hosts.target.begin(*words)
+        wait_until(lambda: listens(hosts.port), "nobody listens")
         refuses(
             host.refused("recover", "g"), "stands still here until that is known", "runs here, and not by this move"
         )
@@ -310,9 +312,9 @@ def test_gone_in_postcopy_before_the_order(host: EngineHost) -> None:
 
 def test_gone_in_postcopy(host: EngineHost) -> None:
     """It ran there, and a part of its memory was still here: without the other one that is no guest any more."""
-    with two_hosts(host) as hosts, hasty(host):
+    with two_hosts(host) as hosts:
         hosts.boot()
-        with wired(hosts) as wire:
+        with wired(hosts) as wire, hasty(host):
             receiving = hosts.wait_for_guest()
             sending = host.begin(*hosts.words("postcopy", *PATIENT))
             in_postcopy(hosts, sending)
@@ -331,9 +333,9 @@ def test_gone_in_postcopy(host: EngineHost) -> None:
 
 def test_target_qemu_and_runtime_killed_in_postcopy(host: EngineHost) -> None:
     """The recovery there finds no QEMU, and keeps that."""
-    with two_hosts(host) as hosts, hasty(host):
+    with two_hosts(host) as hosts:
         hosts.boot()
-        with wired(hosts) as wire:
+        with wired(hosts) as wire, hasty(host):
             receiving = hosts.wait_for_guest()
             sending = host.begin(*hosts.words("postcopy", *PATIENT))
             in_postcopy(hosts, sending)
@@ -359,8 +361,12 @@ def test_source_asks_twice(host: EngineHost) -> None:
     with two_hosts(host) as hosts, gone_target(hosts, "ordered", "before", "precopy"):
         say = '                await link.say({**said, "serial": message.get("serial")})\n'
         keep = "                await asyncio.sleep(60)\n"
-        with hosts.target.patched("_guest/answer.py", say, keep):
+        with (
+            hosts.target.patched("_guest/answer.py", say, keep),
+            host.patched("_guest/departure.py", "ORDER_TIMEOUT = 30.0", "ORDER_TIMEOUT = 3.0"),
+        ):
             answering = hosts.target.begin("answer", "--listen", ADDRESS, "--port", str(hosts.port), "g")
+            wait_until(lambda: listens(hosts.port), "nobody listens")
             refuses(host.refused("recover", "g"), "stands still here until that is known")
             os.killpg(answering.pid, signal.SIGKILL)
             answering.communicate()

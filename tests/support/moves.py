@@ -43,6 +43,8 @@ class TwoHosts:
         self.asked_no_more = self.target.root / "fake-asked-no-more"
         self.target.later.enter_context(self._lingering_until_then(self.target))
         self.options: list[str] = []
+        # A busy machine may keep a guest waiting: that calls no move off.
+        self.patience = ["--max-pause", "20"]
         self.page: Any = None
         self.counter = 0
         self.port = 0
@@ -89,7 +91,7 @@ class TwoHosts:
     def words(self, method: str, *options: str) -> list[str]:
         """The verb that sends the guest."""
         words = ["migrate", "--to", ADDRESS, "--port", str(self.port), "--method", method]
-        return [*words, *self.options, *options, self.name]
+        return [*words, *self.patience, *self.options, *options, self.name]
 
     def move(self, method: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Move the guest; the results of both verbs, which must succeed."""
@@ -230,6 +232,7 @@ def hasty(host: EngineHost) -> Iterator[None]:
     """A source that does not wait long for a target that is gone."""
     with (
         host.patched("_guest/departure.py", "REJOIN_TIMEOUT = 300.0", "REJOIN_TIMEOUT = 2.0"),
+        host.patched("_guest/departure.py", "_REJOIN_ANSWER = 15.0", "_REJOIN_ANSWER = 2.0"),
         host.patched("_guest/departure.py", "ORDER_TIMEOUT = 30.0", "ORDER_TIMEOUT = 3.0"),
     ):
         yield

@@ -21,7 +21,9 @@ PATIENT = ["--max-pause", "30"]
 
 @contextlib.contextmanager
 def wired(hosts: TwoHosts) -> Iterator[SlowWire]:
-    """The QEMUs of the two hosts connected by a slow wire; the runtimes talk to each other as ever."""
+    """The QEMUs of the two hosts connected by a slow wire, over which a pre-copy does not come to an end in the pause of the guest's definition;
+    the runtimes talk to each other as ever."""
+    hosts.patience = []
     place = hosts.target.root / "fake-port"
     place.write_text("0")
     place.chmod(0o666)
