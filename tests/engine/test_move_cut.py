@@ -303,6 +303,7 @@ def test_silent_qemu_has_the_whole_guest(host: EngineHost) -> None:
         with (
             host.patched("_guest/departure.py", LAST_PAGE, wait),
             host.patched("_guest/move_orphan.py", "_NOTICE = 15.0", "_NOTICE = 1.0"),
+            hosts.target.patched("_guest/qmp.py", "COMMAND_TIMEOUT = 10.0", "COMMAND_TIMEOUT = 2.0"),
         ):
             receiving = hosts.wait_for_guest()
             sending = host.begin(*hosts.words("postcopy", *PATIENT))

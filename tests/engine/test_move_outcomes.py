@@ -209,7 +209,7 @@ def go_down(host: EngineHost, verb: subprocess.Popen[str]) -> None:
 @contextlib.contextmanager
 def gone_target(hosts: TwoHosts, state: str, when: str, method: str, *options: str) -> Iterator[dict[str, Any]]:
     """The target went down at a step, and nobody is there for the source; the error of its verb."""
-    with hosts.source.patched("_guest/departure.py", "ORDER_TIMEOUT = 30.0", "ORDER_TIMEOUT = 3.0"):
+    with hosts.source.patched("_guest/departure.py", "ORDER_TIMEOUT = 30.0", "ORDER_TIMEOUT = 1.0"):
         hosts.boot()
         with at_outcome(hosts.target, state, DOWN, when):
             receiving = hosts.wait_for_guest()
