@@ -163,11 +163,34 @@ def test_a_guest_that_runs_is_not_ended(host: EngineHost, forget: Callable[[TwoH
             forget(hosts)
         for pid in hosts.target.stopped_runtimes():
             os.kill(pid, signal.SIGKILL)
-        receiving.communicate()
+        receiving.communicate(timeout=60)
         hosts.target.wait_quiet()
         assert hosts.target.only_qemu("g")
         outcome, _told = recovered(hosts)
         assert outcome.startswith("finished the move")
+        hosts.assert_arrived()
+
+
+def test_a_guest_that_ran_and_was_paused_is_not_ended(host: EngineHost) -> None:
+    """Nothing is kept of its order but the journal: QEMU does not say that it runs."""
+    ran = '            await self._qmp.execute("announce-self", **_ANNOUNCE)\n'
+    with two_hosts(host) as hosts, impatient(hosts):
+        paused = f'            if ({once(hosts.target, "True")}) is not True: await self._qmp.execute("stop")\n'
+        with (
+            host.patched("_guest/departure.py", "ORDER_TIMEOUT = 30.0", "ORDER_TIMEOUT = 2.0"),
+            hosts.target.patched("_guest/arrival.py", ran, f"            import os\n{ran}{paused}"),
+            at_outcome(hosts.target, "runs", DOWN, "before"),
+        ):
+            hosts.boot()
+            receiving = hosts.wait_for_guest()
+            refuses(host.refused(*hosts.words("precopy")), "stands still here until that is known")
+            forget_outcomes(hosts)
+            for pid in hosts.target.stopped_runtimes():
+                os.kill(pid, signal.SIGKILL)
+            receiving.communicate(timeout=60)
+            hosts.target.wait_quiet()
+        assert hosts.target.only_qemu("g")
+        assert recovered(hosts)[0].startswith("finished the move")
         hosts.assert_arrived()
 
 
