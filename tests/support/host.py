@@ -35,6 +35,7 @@ PYTHON = "/usr/bin/python3"
 def _compiled_tree() -> tempfile.TemporaryDirectory[str]:
     """The runtime with its byte code, which is trusted as long as its sources keep their times; of the interpreter that runs it."""
     tree = tempfile.TemporaryDirectory(prefix="hm")
+    os.chmod(tree.name, 0o755)
     write_tree(tree.name)
     subprocess.run([PYTHON, "-IS", "-m", "compileall", "-q", tree.name], check=True)
     return tree
