@@ -193,6 +193,36 @@ def test_images_that_are_still_held(host: EngineHost) -> None:
         hosts.assert_stayed()
 
 
+def test_who_waits_for_images_is_not_taken_to_hang(host: EngineHost) -> None:
+    """Going back can take longer than a step of the journal has."""
+    with two_hosts(host) as hosts, impatient(hosts), contextlib.ExitStack() as stack:
+        hosts.patience = []  # which a step has in addition
+        disk = host.root / "fake-disk.raw"
+        disk.write_bytes(b"\0" * (1 << 20))
+        disk.chmod(0o666)
+        hosts.boot(disks=[{"id": "d0", "path": str(disk), "format": "raw", "shared": True}])
+        loads = '            status, run_state = await self._status(), ""\n'
+        dies = "            import os; os.kill(self._generation.alive.pid, 9)\n"
+        stack.enter_context(hosts.target.patched("_guest/arrival.py", loads, dies + loads))
+        stack.enter_context(host.patched("_guest/journal.py", "    ORDERED: 150.0,", "    ORDERED: 4.0,"))
+        stack.enter_context(host.at_step("ordered", once(host, STOP), "before"))
+        receiving = hosts.wait_for_guest()
+        sending = host.begin(*hosts.words("precopy"))
+        wait_until(host.stopped_runtimes, "the move has not come as far")
+        with disk.open("rb") as held:
+            fcntl.lockf(held, fcntl.LOCK_SH, 1, NOBODY_ELSE_WRITES)
+            for pid in host.stopped_runtimes():
+                os.kill(pid, signal.SIGCONT)
+            wait_until(lambda: not hosts.target.qemu_pids("g"), "the target does not give it up")
+            time.sleep(10)
+            assert host.run_states("g")[-1].new == "postmigrate"
+        answer = answer_of(sending)
+        assert not answer["ok"]
+        refuses(answer["error"], "goes on here")
+        hosts.gave_up(receiving)
+        hosts.assert_stayed()
+
+
 def test_order_not_answered(host: EngineHost) -> None:
     """The line breaks as the order is given, and nobody answers any more: the guest stands still until it is known where it runs."""
     with two_hosts(host) as hosts, hosts.target.patched("_guest/arrival.py", "\nSILENCE = 15.0", "\nSILENCE = 90.0"):
