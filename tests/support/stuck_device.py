@@ -16,7 +16,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from support.engine import EngineHost
+from support.engine import EngineHost, wait_until
 from support.host import USER
 
 
@@ -53,7 +53,12 @@ def stuck_device(host: EngineHost) -> StuckDevice:
         subprocess.run(["mkfs.ext4", "-q", image], check=True)
         mounted.mkdir()
         subprocess.run(["mount", "-o", "loop", image, mounted], check=True)
-        host.later.callback(subprocess.run, ["umount", str(mounted)], check=True)
+        host.later.callback(_unmount, mounted)
         image = mounted / "inner.img"
     shutil.chown(place, USER, USER)
     return StuckDevice(below, place)
+
+
+def _unmount(place: Path) -> None:
+    """A container that starts meanwhile has its own copy of all mounts for a moment, and with it the image of the inner disk."""
+    wait_until(lambda: subprocess.run(["umount", place], check=False).returncode == 0, f"{place} stays in use")
