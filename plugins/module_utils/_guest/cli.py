@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from . import managed, verbs
+from . import managed, move_job, verbs
 from .answer import AnswerOptions
 from .config import DEFAULT_PATH, Config, load_config
 from .definition import NAME
@@ -31,6 +31,8 @@ from .update_methods import AUTO, METHODS
 from .version import VERSION
 
 SCHEMA = 1
+# What can be begun as a job.
+JOBS = ("receive", "migrate", "answer", "recover")
 STOP_TIMEOUT = 60.0
 SAVE_TIMEOUT = 120.0
 
@@ -80,6 +82,8 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("--full", action="store_true", help="copy memory that ends with QEMU into the state")
         if verb == "restore":
             command.add_argument("--older", action="store_true", help="also in an older QEMU than the one that saved")
+        if verb == "recover":
+            command.add_argument("--job", default="", help="keep the result under this number for hostmem outcome")
         if verb == "update":
             command.add_argument(
                 "--force", action="store_true", help="also when the guest runs in the installed QEMU already"
@@ -106,6 +110,15 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_moves(sub: Any) -> None:
+    begin = sub.add_parser("begin", help="start a verb of a move as a unit of systemd, and leave it alone")
+    begin.add_argument("job", metavar="JOB", help="32 hexadecimal digits of your own, for hostmem outcome")
+    begin.add_argument("move", choices=JOBS, help="the verb")
+    begin.add_argument("words", nargs=argparse.REMAINDER, help="its options, and the guest's name")
+    for verb, text in (
+        ("outcome", "how far the last move is that was begun so, or how it ended"),
+        ("cancel", "call a move off, here or away, that is under way on this host"),
+    ):
+        sub.add_parser(verb, help=text).add_argument("names", nargs=1, metavar="NAME")
     receive = sub.add_parser("receive", help="wait for a guest that another host sends")
     receive.add_argument("--listen", required=True, metavar="ADDRESS", help="address of this host")
     receive.add_argument("--port", type=int, default=0, help="TCP port (default: the kernel chooses; see hostmem info)")
@@ -128,6 +141,7 @@ def _add_moves(sub: Any) -> None:
             "--from", dest="expected", default="", metavar="NAME", help="a name in the source's certificate"
         )
     for command in (receive, answer, migrate):
+        command.add_argument("--job", default="", help="keep the result under this number for hostmem outcome")
         command.add_argument("--plain", action="store_true", help="in clear, without TLS")
         command.add_argument("names", nargs=1, metavar="NAME")
 
@@ -169,7 +183,27 @@ def _run(config: Config, options: argparse.Namespace) -> list[dict[str, Any]]:
     verb = options.verb
     if verb == "define":
         return _define(config, options.check, options.assume_stopped)
+    if verb == "begin":
+        return _begin(config, options)
     names = _names(config, options)
+    if verb in ("outcome", "cancel"):
+        _refuse_units(config)
+        ask = move_job.outcome if verb == "outcome" else move_job.cancel
+        return verbs.each(names, lambda name: ask(config, name))
+    if getattr(options, "job", ""):
+        return move_job.kept(config, names[0], options.job, verb, lambda: _run_one(config, names, options))
+    return _run_one(config, names, options)
+
+
+def _begin(config: Config, options: argparse.Namespace) -> list[dict[str, Any]]:
+    _refuse_units(config)
+    words = [options.move, *options.words]
+    name = _names(config, parser().parse_args(words))[0]
+    return verbs.each([name], lambda name: move_job.begin(config, name, options.job, options.move, words))
+
+
+def _run_one(config: Config, names: list[str], options: argparse.Namespace) -> list[dict[str, Any]]:
+    verb = options.verb
     if verb in ("receive", "answer", "migrate"):
         return _move(config, names[0], options)
     if verb == "unit":
@@ -183,13 +217,17 @@ def _run(config: Config, options: argparse.Namespace) -> list[dict[str, Any]]:
     return _lifecycle(config, names, options)
 
 
-def _move(config: Config, name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+def _refuse_units(config: Config) -> None:
     if config.manager == "systemd":
         raise HostmemError(
             "Guests of units do not move between hosts yet.",
             cause="The unit here would not know of the guest.",
             cure="Prepare the host with hypervisor_manager: direct, or save the guest.",
         )
+
+
+def _move(config: Config, name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    _refuse_units(config)
     if options.verb == "receive":
         wanted = ReceiveOptions(options.listen, options.port, options.plain, options.timeout, options.expected)
         return verbs.receive_guest(config, name, wanted)
