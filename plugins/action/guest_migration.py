@@ -204,7 +204,11 @@ class _Move:
         port = self._waits(there)
         if self._check:
             return self._checked(port)
-        job = self._here.begin("migrate", self._sending(port))
+        try:
+            job = self._here.begin("migrate", self._sending(port))
+        except _Wrong:
+            self._there.cancel()
+            raise
         return self._followed(job)
 
     def _picked_up(self, here: dict[str, Any]) -> dict[str, Any]:
@@ -224,14 +228,13 @@ class _Move:
 
     def _waits(self, there: dict[str, Any]) -> int:
         """The port at which the destination waits."""
-        own = ""
-        if not (_works(there) and there.get("move", {}).get("step") == "arriving" and not there["move"]["claimed"]):
-            own = self._there.begin("receive", self._receiving())
+        # Somebody may have let it wait already.
+        own = "" if _unclaimed(there) else self._there.begin("receive", self._receiving())
         deadline = time.monotonic() + _LISTEN
         while True:
             there = self._there.look()
             move = there.get("move", {})
-            if move.get("port") and move.get("step") == "arriving":
+            if move.get("port") and _unclaimed(there):
                 return int(move["port"])
             if not _works(there) and (not own or there.get("job", {}).get("id") == own):
                 result = there.get("job", {}).get("result", {})
@@ -293,7 +296,7 @@ class _Move:
         result = self._result(self._here, job, progress=True)
         self.facts["move"] = result
         self._say(end_line(self._name, result))
-        if not result.get("ok") and self._waits_in_vain():
+        if not result.get("ok") and _unclaimed(self._there.look()):
             self._there.cancel()
         self._arrived()
         if not result.get("ok"):
@@ -310,10 +313,6 @@ class _Move:
             else error.get("cause", "")
         )
         return {**error, "message": f"{self._here.host}: {error['message']}", "cause": cause}
-
-    def _waits_in_vain(self) -> bool:
-        there = self._there.look()
-        return _works(there) and "move" in there and not there["move"].get("claimed", True)
 
     def _arrived(self) -> None:
         """What the destination says, once it has ended."""
@@ -352,8 +351,7 @@ class _Move:
         if self._check or not moves:
             return {**self.facts, "changed": bool(moves)}
         changed = self._here in moves and self._here.cancel()
-        there = self._there.look()
-        if "move" in there and not there["move"].get("claimed", True):
+        if _unclaimed(self._there.look()):
             changed = self._there.cancel() or changed
         self._arrived()
         return {**self._where(self._here.look(), self._there.look(), before=self._here.host), "changed": changed}
@@ -423,3 +421,9 @@ class _Move:
 def _works(told: dict[str, Any]) -> bool:
     """Whether a job is under way on the host."""
     return bool(told.get("job", {}).get("state") == "running")
+
+
+def _unclaimed(told: dict[str, Any]) -> bool:
+    """Whether a QEMU there waits for the guest, and no source has come."""
+    move = told.get("move", {})
+    return move.get("step") == "arriving" and not move["claimed"]

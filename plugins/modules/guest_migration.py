@@ -11,7 +11,7 @@ short_description: Move a running guest to another host
 version_added: 1.0.0
 description:
   - Moves a guest that runs on the task's host to O(destination), with its memory, over TCP. Its disks are not copied; both hosts must have them.
-  - On both hosts the work is done by a transient unit of systemd (C(hostmem-move@NAME.service)), and its result is kept in the guest's state
+  - On both hosts the work is done by a transient unit of systemd (C(hostmem-move@NAME:JOB.service)), and its result is kept in the guest's state
     directory. A controller that is killed, or loses its connection, breaks nothing; the same task again picks the move up where it is.
   - While it waits it says about every O(poll) seconds how far the move is, one line at a time.
   - What would make the move fail is found before anything is sent, and refused with cause and cure.

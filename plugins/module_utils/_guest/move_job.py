@@ -5,17 +5,20 @@
 """One side of a move, as a job that whoever began it can leave alone: a transient unit of systemd, whose result is kept in a file.
 
 A transient unit, not one of the role's: what a move is about (address, port, method) goes as the program's arguments, so that no request can be
-left for a later one to take; the unit's name is the lock against a second controller; and it needs nothing that is installed beforehand.
+left for a later one to take, and it needs nothing that is installed beforehand. Each job has a unit of its own: the QEMU that one has started
+stays in its control group, and for as long systemd keeps the unit loaded (unit_may_gc() in src/core/unit.c, systemd 252 to 257).
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from .._host.files import read_json, write_json
@@ -51,9 +54,9 @@ _PROPERTIES = (
 )
 
 
-def job_unit(name: str) -> str:
-    """The unit of the guest's move on this host: there is one at a time."""
-    return f"hostmem-move@{name}.service"
+def job_unit(name: str, job: str) -> str:
+    """The unit of a job; with ``*`` a pattern for all of the guest's."""
+    return f"hostmem-move@{name}:{job}.service"
 
 
 def begin(config: Config, name: str, job: str, verb: str, words: Sequence[str]) -> dict[str, Any]:
@@ -72,20 +75,36 @@ def begin(config: Config, name: str, job: str, verb: str, words: Sequence[str]) 
             cause=f"There is no {SYSTEMD}.",
             cure=f"Call hostmem {verb} itself, and keep the session until it has ended.",
         )
-    unit = job_unit(name)
-    command = ["systemd-run", "--quiet", "--collect", f"--unit={unit}", f"--description={_description(job, verb)}"]
-    command += [f"--property={item}" for item in _PROPERTIES]
-    program = [os.path.abspath(sys.argv[0]), "--config", os.path.abspath(config.path)]
-    done = run([*command, "--", *program, words[0], "--job", job, *words[1:]])
-    if done.returncode:
-        if _unit(name):
+    with _one_beginner(config):
+        active = _unit(name)
+        if active:
             raise Busy(
                 f"A move of guest {name} is under way on this host.",
-                cause=f"The unit {unit} is active.",
+                cause=f"The unit {job_unit(name, active['id'])} is active.",
                 cure="Wait for its end, or cancel it.",
             )
-        raise HostmemError(f"systemd did not start {unit}.", done.stderr.strip(), f"See: journalctl -u {unit}")
+        _start(config, job_unit(name, job), _description(job, verb), [words[0], "--job", job, *words[1:]])
     return {"changed": True, "job": {"id": job, "verb": verb, "state": "running"}}
+
+
+def _start(config: Config, unit: str, description: str, words: Sequence[str]) -> None:
+    command = ["systemd-run", "--quiet", "--collect", f"--unit={unit}", f"--description={description}"]
+    command += [f"--property={item}" for item in _PROPERTIES]
+    program = [os.path.abspath(sys.argv[0]), "--config", os.path.abspath(config.path)]
+    done = run([*command, "--", *program, *words])
+    if done.returncode:
+        raise HostmemError(f"systemd did not start {unit}.", done.stderr.strip(), f"See: journalctl -u {unit}")
+
+
+@contextmanager
+def _one_beginner(config: Config) -> Iterator[None]:
+    """Two controllers at once: the second sees the first one's unit."""
+    lock = os.open(f"{config.run}/.begin.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def check_job(job: str) -> None:
@@ -204,9 +223,10 @@ def _description(job: str, verb: str) -> str:
 
 def _unit(name: str) -> dict[str, str]:
     """The job whose unit is active; empty without one."""
-    shown = run(["systemctl", "show", "--property=ActiveState,Description", job_unit(name)]).stdout
-    facts = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
-    found = re.fullmatch(rf"hostmem ([a-z]+), job ({JOB})", facts.get("Description", ""))
-    if found and facts.get("ActiveState") not in ("inactive", "failed", None):
-        return {"id": found[2], "verb": found[1]}
+    shown = run(["systemctl", "show", "--property=ActiveState,Description", job_unit(name, "*")]).stdout
+    for unit in shown.split("\n\n"):
+        facts = dict(line.split("=", 1) for line in unit.splitlines() if "=" in line)
+        found = re.fullmatch(rf"hostmem ([a-z]+), job ({JOB})", facts.get("Description", ""))
+        if found and facts.get("ActiveState") not in ("inactive", "failed", None):
+            return {"id": found[2], "verb": found[1]}
     return {}
