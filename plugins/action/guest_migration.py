@@ -301,7 +301,15 @@ class _Move:
         self._arrived()
         if not result.get("ok"):
             raise _Wrong(self._error(result))
-        return {**self._where(self._here.look(), self._there.look(), before=self._here.host), "changed": True}
+        self.facts.update(self._where(self._here.look(), self._there.look(), before=self._here.host), changed=True)
+        if self.facts["runs_on"] != [self._there.host]:
+            raise _Wrong(
+                {
+                    "message": f"Guest {self._name} came to {self._there.host}, but runs on {', '.join(self.facts['runs_on']) or 'no host'} now.",
+                    "cure": f"See on both hosts: hostmem info {self._name}, and QEMU's log in the guest's log directory.",
+                }
+            )
+        return self.facts
 
     def _error(self, result: dict[str, Any]) -> dict[str, Any]:
         """The source's; with the destination's where that says more."""

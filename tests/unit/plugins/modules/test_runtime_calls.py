@@ -15,7 +15,13 @@ import pytest
 
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.version import VERSION
 from ansible_collections.hostmem.qemu.plugins.module_utils._runtime import complaints, describe
-from ansible_collections.hostmem.qemu.plugins.modules import guest, guest_checkpoint, guest_info, guest_migration, live_update
+from ansible_collections.hostmem.qemu.plugins.modules import (
+    guest,
+    guest_checkpoint,
+    guest_info,
+    guest_migration,
+    live_update,
+)
 
 from .module_run import run
 
