@@ -15,7 +15,7 @@ description:
     directory. A controller that is killed, or loses its connection, breaks nothing; the same task again picks the move up where it is.
   - While it waits it says about every O(poll) seconds how far the move is, one line at a time.
   - What would make the move fail is found before anything is sent, and refused with cause and cure.
-  - Guests of systemd units do not move yet; hosts have to be prepared with O(hostmem.qemu.hypervisor#role:hypervisor_manager=direct).
+  - Guests of systemd units do not move yet; hosts have to be prepared with O(hostmem.qemu.hypervisor#role:main:hypervisor_manager=direct).
 author:
   - hostmem.qemu authors (@hostmem)
 options:
