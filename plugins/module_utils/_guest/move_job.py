@@ -177,7 +177,14 @@ def cancel(config: Config, name: str) -> dict[str, Any]:
     :raises HostmemError: that is not taken back in time.
     """
     paths = load_paths(config, name)
-    if not run_as(config.user, lambda: _interrupt(paths)):
+    step = run_as(config.user, lambda: _interrupt(paths))
+    if step in (ORDERED, ARRIVED):
+        raise Refused(
+            f"The move of guest {name} cannot be called off any more.",
+            cause="The guest was told to run at the destination.",
+            cure="Let it come to its end.",
+        )
+    if not step:
         return {"changed": False}
     deadline = time.monotonic() + CANCEL_TIMEOUT
     while _unit(name) or run_as(config.user, lambda: Journal(paths).read() is not None):
@@ -191,23 +198,18 @@ def cancel(config: Config, name: str) -> dict[str, Any]:
     return {"changed": True}
 
 
-def _interrupt(paths: GuestPaths) -> bool:
-    """As the user whose program it is, so that no other one is meant by a journal that is wrong."""
+def _interrupt(paths: GuestPaths) -> str:
+    """The step at which it was, when there is a move; not after the order. As the user whose program it is, so that a journal that is wrong
+    means no other one."""
     journal = Journal(paths)
     entry = journal.read() or {}
-    if not journal.moves():
-        return False
-    if entry["step"] in (ORDERED, ARRIVED):
-        raise Refused(
-            f"The move of guest {paths.name} cannot be called off any more.",
-            cause="The guest was told to run at the destination.",
-            cure="Let it come to its end.",
-        )
-    working = process(int(entry["pid"]))
+    working = process(int(entry["pid"])) if journal.moves() else None
     if working is None:
-        return False
-    os.kill(working.pid, signal.SIGTERM)
-    return True
+        return ""
+    step = str(entry["step"])
+    if step not in (ORDERED, ARRIVED):
+        os.kill(working.pid, signal.SIGTERM)
+    return step
 
 
 def load_paths(config: Config, name: str) -> GuestPaths:
