@@ -108,6 +108,11 @@ class _Side:
         """
         return bool(self._good(self.ask_again("cancel"))["changed"])
 
+    def cancel_wait(self, job: str) -> bool:
+        """The same for a wait for a guest, unless a source has come meanwhile, or it is another job's; ``job`` empty for anybody's."""
+        words = ["--unclaimed", *(["--job", job] if job else [])]
+        return bool(self._good(self.ask_again("cancel", words))["changed"])
+
     def _good(self, told: dict[str, Any]) -> dict[str, Any]:
         if not told["ok"]:
             raise _Wrong({**told["error"], "message": f"{self.host}: {told['error']['message']}"})
@@ -180,6 +185,8 @@ class _Move:
         self._name = str(arguments["name"])
         self._poll = float(arguments.get("poll", 2.0))
         self._said = ""
+        # The job at the destination that this program has begun.
+        self._own = ""
         self.facts: dict[str, Any] = {"changed": False}
 
     # --- state=moved
@@ -207,7 +214,7 @@ class _Move:
         try:
             job = self._here.begin("migrate", self._sending(port))
         except _Wrong:
-            self._there.cancel()
+            self._give_wait_up()
             raise
         return self._followed(job)
 
@@ -228,8 +235,17 @@ class _Move:
 
     def _waits(self, there: dict[str, Any]) -> int:
         """The port at which the destination waits."""
+        if self._check and _works(there):
+            raise _Wrong(
+                {
+                    "message": f"{self._there.host} waits for guest {self._name} already: that is somebody else's move.",
+                    "cure": "Wait for its end, or cancel it.",
+                }
+            )
         # Somebody may have let it wait already.
-        own = "" if _unclaimed(there) else self._there.begin("receive", self._receiving())
+        if not _unclaimed(there):
+            self._own = self._there.begin("receive", self._receiving())
+        own = self._own
         deadline = time.monotonic() + _LISTEN
         while True:
             there = self._there.look()
@@ -246,6 +262,10 @@ class _Move:
                     {"message": f"{self._there.host} does not wait for guest {self._name} after {_LISTEN:.0f} s."}
                 )
             time.sleep(_SOON)
+
+    def _give_wait_up(self) -> None:
+        if self._own:
+            self._there.cancel_wait(self._own)
 
     def _receiving(self) -> list[str]:
         options = [
@@ -285,7 +305,7 @@ class _Move:
         try:
             told = self._here.ask_again("check", ["--check", *self._sending(port)])
         finally:
-            self._there.cancel()
+            self._give_wait_up()
         self.facts["move"] = told
         if not told["ok"]:
             raise _Wrong(told["error"])
@@ -296,8 +316,8 @@ class _Move:
         result = self._result(self._here, job, progress=True)
         self.facts["move"] = result
         self._say(end_line(self._name, result))
-        if not result.get("ok") and _unclaimed(self._there.look()):
-            self._there.cancel()
+        if not result.get("ok"):
+            self._give_wait_up()
         self._arrived()
         if not result.get("ok"):
             raise _Wrong(self._error(result))
@@ -360,7 +380,7 @@ class _Move:
             return {**self.facts, "changed": bool(moves)}
         changed = self._here in moves and self._here.cancel()
         if _unclaimed(self._there.look()):
-            changed = self._there.cancel() or changed
+            changed = self._there.cancel_wait("") or changed
         self._arrived()
         return {**self._where(self._here.look(), self._there.look(), before=self._here.host), "changed": changed}
 

@@ -118,7 +118,11 @@ def _add_moves(sub: Any) -> None:
         ("outcome", "how far the last move is that was begun so, or how it ended"),
         ("cancel", "call a move off, here or away, that is under way on this host"),
     ):
-        sub.add_parser(verb, help=text).add_argument("names", nargs=1, metavar="NAME")
+        command = sub.add_parser(verb, help=text)
+        command.add_argument("names", nargs=1, metavar="NAME")
+        if verb == "cancel":
+            command.add_argument("--unclaimed", action="store_true", help="only a wait to which no source has come")
+            command.add_argument("--job", dest="only_job", default="", help="only this job")
     receive = sub.add_parser("receive", help="wait for a guest that another host sends")
     receive.add_argument("--listen", required=True, metavar="ADDRESS", help="address of this host")
     receive.add_argument("--port", type=int, default=0, help="TCP port (default: the kernel chooses; see hostmem info)")
@@ -188,8 +192,9 @@ def _run(config: Config, options: argparse.Namespace) -> list[dict[str, Any]]:
     names = _names(config, options)
     if verb in ("outcome", "cancel"):
         _refuse_units(config)
-        ask = move_job.outcome if verb == "outcome" else move_job.cancel
-        return verbs.each(names, lambda name: ask(config, name))
+        if verb == "outcome":
+            return verbs.each(names, lambda name: move_job.outcome(config, name))
+        return verbs.each(names, lambda name: move_job.cancel(config, name, options.unclaimed, options.only_job))
     if getattr(options, "job", ""):
         return move_job.kept(config, names[0], options.job, verb, lambda: _run_one(config, names, options))
     return _run_one(config, names, options)

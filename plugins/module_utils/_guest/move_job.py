@@ -28,7 +28,7 @@ from .._host.users import run_as
 from .config import Config
 from .errors import Busy, HostmemError, Refused
 from .generations import qemu_processes
-from .journal import ARRIVED, ORDERED, Journal
+from .journal import ARRIVED, ARRIVING, ORDERED, Journal
 from .move_mark import has_left, leaving
 from .move_progress import move_under_way
 from .paths import GuestPaths, guest_paths
@@ -68,7 +68,8 @@ def begin(config: Config, name: str, job: str, verb: str, words: Sequence[str]) 
     :raises Refused: systemd does not run here.
     """
     check_job(job)
-    make_directories(config, load_paths(config, name))
+    paths = load_paths(config, name)
+    make_directories(config, paths)
     if not os.path.isdir(SYSTEMD):
         raise Refused(
             "A move that nobody waits for is a unit of systemd's, which does not run on this host.",
@@ -77,6 +78,9 @@ def begin(config: Config, name: str, job: str, verb: str, words: Sequence[str]) 
         )
     with _one_beginner(config):
         active = _unit(name)
+        if job in (active.get("id"), _last_job(config, paths)):
+            # Asked twice: connection plugins do that by themselves when the answer is lost.
+            return {"changed": True, "job": {"id": job, "verb": verb, "state": "running"}}
         if active:
             raise Busy(
                 f"A move of guest {name} is under way on this host.",
@@ -85,6 +89,18 @@ def begin(config: Config, name: str, job: str, verb: str, words: Sequence[str]) 
             )
         _start(config, job_unit(name, job), _description(job, verb), [words[0], "--job", job, *words[1:]])
     return {"changed": True, "job": {"id": job, "verb": verb, "state": "running"}}
+
+
+def _last_job(config: Config, paths: GuestPaths) -> str:
+    return str(run_as(config.user, lambda: _kept_job(paths)))
+
+
+def _kept_job(paths: GuestPaths) -> str:
+    try:
+        last = read_json(paths.move_job)
+    except (OSError, ValueError):
+        return ""
+    return str(last.get("id", "")) if isinstance(last, dict) else ""
 
 
 def _start(config: Config, unit: str, description: str, words: Sequence[str]) -> None:
@@ -170,14 +186,16 @@ def _seen(paths: GuestPaths) -> dict[str, Any]:
     return {"last": last, "away": has_left(paths), **doubt, **move_under_way(paths)}
 
 
-def cancel(config: Config, name: str) -> dict[str, Any]:
+def cancel(config: Config, name: str, unclaimed: bool = False, job: str = "") -> dict[str, Any]:
     """End the program that moves the guest: what it left is taken back, where that is possible.
 
+    :param unclaimed: only one that waits for a guest, to which no source has come.
+    :param job: only this one; empty for any.
     :raises Refused: the guest was ordered to run at the destination.
     :raises HostmemError: that is not taken back in time.
     """
     paths = load_paths(config, name)
-    step = run_as(config.user, lambda: _interrupt(paths))
+    step = run_as(config.user, lambda: _interrupt(paths, unclaimed, job))
     if step in (ORDERED, ARRIVED):
         raise Refused(
             f"The move of guest {name} cannot be called off any more.",
@@ -198,7 +216,7 @@ def cancel(config: Config, name: str) -> dict[str, Any]:
     return {"changed": True}
 
 
-def _interrupt(paths: GuestPaths) -> str:
+def _interrupt(paths: GuestPaths, unclaimed: bool, job: str) -> str:
     """The step at which it was, when there is a move; not after the order. As the user whose program it is, so that a journal that is wrong
     means no other one."""
     journal = Journal(paths)
@@ -207,6 +225,10 @@ def _interrupt(paths: GuestPaths) -> str:
     if working is None:
         return ""
     step = str(entry["step"])
+    if job and _kept_job(paths) != job:
+        return ""
+    if unclaimed and (step != ARRIVING or entry.get("token")):
+        return ""
     if step not in (ORDERED, ARRIVED):
         os.kill(working.pid, signal.SIGTERM)
     return step

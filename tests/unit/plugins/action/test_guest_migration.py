@@ -1,0 +1,69 @@
+# Copyright (c) 2026, hostmem.qemu authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is asked of the two hosts of a move: both are scripts here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.hostmem.qemu.plugins.action.guest_migration import _Move, _Wrong
+
+
+class Side:
+    """Answers the looks one after the other, the last one for ever; keeps what was asked of it."""
+
+    def __init__(self, host: str, *looks: dict[str, Any]) -> None:
+        self.host = host
+        self.looks = list(looks)
+        self.asked: list[tuple[str, ...]] = []
+
+    def look(self) -> dict[str, Any]:
+        return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+
+    def begin(self, verb: str, _options: list[str]) -> str:
+        self.asked.append(("begin", verb))
+        if verb == "migrate":
+            raise _Wrong({"message": "It is busy."})
+        return "own"
+
+    def cancel(self) -> bool:
+        self.asked.append(("cancel",))
+        return True
+
+    def cancel_wait(self, job: str) -> bool:
+        self.asked.append(("cancel_wait", job))
+        return True
+
+
+RUNS = {"carried": True}
+OFF = {"carried": False}
+WAITS = {
+    "carried": True,
+    "job": {"id": "other", "verb": "receive", "state": "running"},
+    "move": {"step": "arriving", "claimed": False, "port": 4711},
+}
+ARGUMENTS = {"name": "g", "address": "10.0.0.2", "plain": True}
+
+
+def test_a_wait_of_its_own_is_given_up() -> None:
+    here, there = Side("a", RUNS), Side("b", OFF, WAITS)
+    with pytest.raises(_Wrong):
+        _Move(here, there, ARGUMENTS, False).moved()  # type: ignore[arg-type]
+    assert there.asked == [("begin", "receive"), ("cancel_wait", "own")]
+
+
+def test_the_wait_of_somebody_else_is_left_alone() -> None:
+    here, there = Side("a", RUNS), Side("b", WAITS)
+    with pytest.raises(_Wrong):
+        _Move(here, there, ARGUMENTS, False).moved()  # type: ignore[arg-type]
+    assert there.asked == []
+
+
+def test_a_check_takes_no_wait_of_somebody_else() -> None:
+    here, there = Side("a", RUNS), Side("b", WAITS)
+    with pytest.raises(_Wrong, match="somebody else's move"):
+        _Move(here, there, ARGUMENTS, True).moved()  # type: ignore[arg-type]
+    assert (here.asked, there.asked) == ([], [])
