@@ -382,7 +382,16 @@ class _Move:
         if _unclaimed(self._there.look()):
             changed = self._there.cancel_wait("") or changed
         self._arrived()
-        return {**self._where(self._here.look(), self._there.look(), before=self._here.host), "changed": changed}
+        result = {**self._where(self._here.look(), self._there.look(), before=self._here.host), "changed": changed}
+        if self._here in moves and result["runs_on"] != [self._here.host]:
+            self.facts.update(result)
+            raise _Wrong(
+                {
+                    "message": f"The move of guest {self._name} was not called off: it runs on {', '.join(result['runs_on']) or 'no host'} now.",
+                    "cure": f"See on both hosts: hostmem info {self._name}",
+                }
+            )
+        return result
 
     # --- state=recovered
 

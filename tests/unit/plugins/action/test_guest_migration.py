@@ -62,6 +62,16 @@ def test_the_wait_of_somebody_else_is_left_alone() -> None:
     assert there.asked == []
 
 
+def test_a_guest_that_has_moved_was_not_called_off() -> None:
+    sends = {"carried": True, "job": {"id": "sends", "verb": "migrate", "state": "running"}}
+    here, there = Side("a", sends, OFF), Side("b", RUNS)
+    move = _Move(here, there, ARGUMENTS, False)  # type: ignore[arg-type]
+    with pytest.raises(_Wrong, match="was not called off: it runs on b"):
+        move.cancelled()
+    assert move.facts["changed"]
+    assert move.facts["runs_on"] == ["b"]
+
+
 def test_a_check_takes_no_wait_of_somebody_else() -> None:
     here, there = Side("a", RUNS), Side("b", WAITS)
     with pytest.raises(_Wrong, match="somebody else's move"):
