@@ -247,8 +247,14 @@ def _description(job: str, verb: str) -> str:
 
 def _unit(name: str) -> dict[str, str]:
     """The job whose unit is active; empty without one."""
-    shown = run(["systemctl", "show", "--property=ActiveState,Description", job_unit(name, "*")]).stdout
-    for unit in shown.split("\n\n"):
+    done = run(["systemctl", "show", "--property=ActiveState,Description", job_unit(name, "*")])
+    if done.returncode:
+        raise HostmemError(
+            f"systemd does not say whether a move of guest {name} is under way.",
+            cause=done.stderr.strip(),
+            cure="Ask again; see: systemctl status",
+        )
+    for unit in done.stdout.split("\n\n"):
         facts = dict(line.split("=", 1) for line in unit.splitlines() if "=" in line)
         found = re.fullmatch(rf"hostmem ([a-z]+), job ({JOB})", facts.get("Description", ""))
         if found and facts.get("ActiveState") not in ("inactive", "failed", None):
