@@ -405,6 +405,7 @@ class _Move:
             return self._where(here, there)
         if self._check:
             return {**self.facts, "changed": True}
+        recovers_there = "move" in there or "doubt" in there
         job_there = self._recovers(self._there, there) or self._answers(here, there)
         job_here = self._recovers(self._here, here)
         wrong = []
@@ -415,9 +416,11 @@ class _Move:
                 self.facts["changed"] = self.facts["changed"] or bool(result.get("changed"))
                 # Nobody may have had a question: the source knew all by itself.
                 if not result.get("ok") and not (
-                    key == "arrival" and job_here and self.facts.get("move", {}).get("ok")
+                    key == "arrival" and not recovers_there and job_here and self.facts.get("move", {}).get("ok")
                 ):
                     wrong.append(f"{side.host}: {describe(result['error'])}")
+                elif "the guest is lost" in str(result.get("outcome", "")):
+                    wrong.append(f"{side.host}: {result['outcome']}")
         if wrong:
             raise _Wrong({"message": " ".join(wrong)})
         return self._where(self._here.look(), self._there.look())

@@ -72,6 +72,25 @@ def test_a_guest_that_has_moved_was_not_called_off() -> None:
     assert move.facts["runs_on"] == ["b"]
 
 
+def _recovered(outcome: str, arrival: dict[str, Any]) -> _Move:
+    cut_off = {"carried": True, "move": {"step": "arriving", "claimed": True}}
+    told = {"ok": True, "changed": True, "outcome": outcome}
+    here = Side("a", cut_off, {"carried": False, "job": {"id": "own", "state": "ended", "result": told}})
+    there = Side("b", cut_off, {"carried": True, "job": {"id": "own", "state": "ended", "result": arrival}})
+    return _Move(here, there, ARGUMENTS, False)  # type: ignore[arg-type]
+
+
+def test_a_recovery_that_failed_there_is_no_success() -> None:
+    failed = {"ok": False, "changed": False, "error": {"message": "It is stuck."}}
+    with pytest.raises(_Wrong, match="b: It is stuck"):
+        _recovered("finished the move", failed).recovered()
+
+
+def test_a_lost_guest_is_no_success() -> None:
+    with pytest.raises(_Wrong, match="a: the guest is lost"):
+        _recovered("the guest is lost: gone", {"ok": True, "changed": True, "outcome": "ended"}).recovered()
+
+
 def test_a_check_takes_no_wait_of_somebody_else() -> None:
     here, there = Side("a", RUNS), Side("b", WAITS)
     with pytest.raises(_Wrong, match="somebody else's move"):
