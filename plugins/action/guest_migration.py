@@ -405,7 +405,8 @@ class _Move:
             return self._where(here, there)
         if self._check:
             return {**self.facts, "changed": True}
-        recovers_there = "move" in there or "doubt" in there
+        waits_there = _works(there) and there["job"]["verb"] == "receive"
+        recovers_there = not waits_there and ("move" in there or "doubt" in there)
         job_there = self._recovers(self._there, there) or self._answers(here, there)
         job_here = self._recovers(self._here, here)
         wrong = []
