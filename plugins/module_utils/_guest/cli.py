@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from . import managed, move_job, verbs
+from . import managed, verbs
 from .answer import AnswerOptions
 from .config import DEFAULT_PATH, Config, load_config
 from .definition import NAME
@@ -31,8 +31,6 @@ from .update_methods import AUTO, METHODS
 from .version import VERSION
 
 SCHEMA = 1
-# What can be begun as a job.
-JOBS = ("receive", "migrate", "answer", "recover")
 STOP_TIMEOUT = 60.0
 SAVE_TIMEOUT = 120.0
 
@@ -82,8 +80,6 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("--full", action="store_true", help="copy memory that ends with QEMU into the state")
         if verb == "restore":
             command.add_argument("--older", action="store_true", help="also in an older QEMU than the one that saved")
-        if verb == "recover":
-            command.add_argument("--job", default="", help="keep the result under this number for hostmem outcome")
         if verb == "update":
             command.add_argument(
                 "--force", action="store_true", help="also when the guest runs in the installed QEMU already"
@@ -110,19 +106,6 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_moves(sub: Any) -> None:
-    begin = sub.add_parser("begin", help="start a verb of a move as a unit of systemd, and leave it alone")
-    begin.add_argument("job", metavar="JOB", help="32 hexadecimal digits of your own, for hostmem outcome")
-    begin.add_argument("move", choices=JOBS, help="the verb")
-    begin.add_argument("words", nargs=argparse.REMAINDER, help="its options, and the guest's name")
-    for verb, text in (
-        ("outcome", "how far the last move is that was begun so, or how it ended"),
-        ("cancel", "call a move off, here or away, that is under way on this host"),
-    ):
-        command = sub.add_parser(verb, help=text)
-        command.add_argument("names", nargs=1, metavar="NAME")
-        if verb == "cancel":
-            command.add_argument("--unclaimed", action="store_true", help="only a wait to which no source has come")
-            command.add_argument("--job", dest="only_job", default="", help="only this job")
     receive = sub.add_parser("receive", help="wait for a guest that another host sends")
     receive.add_argument("--listen", required=True, metavar="ADDRESS", help="address of this host")
     receive.add_argument("--port", type=int, default=0, help="TCP port (default: the kernel chooses; see hostmem info)")
@@ -145,7 +128,6 @@ def _add_moves(sub: Any) -> None:
             "--from", dest="expected", default="", metavar="NAME", help="a name in the source's certificate"
         )
     for command in (receive, answer, migrate):
-        command.add_argument("--job", default="", help="keep the result under this number for hostmem outcome")
         command.add_argument("--plain", action="store_true", help="in clear, without TLS")
         command.add_argument("names", nargs=1, metavar="NAME")
 
@@ -187,28 +169,7 @@ def _run(config: Config, options: argparse.Namespace) -> list[dict[str, Any]]:
     verb = options.verb
     if verb == "define":
         return _define(config, options.check, options.assume_stopped)
-    if verb == "begin":
-        return _begin(config, options)
     names = _names(config, options)
-    if verb in ("outcome", "cancel"):
-        _refuse_units(config)
-        if verb == "outcome":
-            return verbs.each(names, lambda name: move_job.outcome(config, name))
-        return verbs.each(names, lambda name: move_job.cancel(config, name, options.unclaimed, options.only_job))
-    if getattr(options, "job", ""):
-        return move_job.kept(config, names[0], options.job, verb, lambda: _run_one(config, names, options))
-    return _run_one(config, names, options)
-
-
-def _begin(config: Config, options: argparse.Namespace) -> list[dict[str, Any]]:
-    _refuse_units(config)
-    words = [options.move, *options.words]
-    name = _names(config, parser().parse_args(words))[0]
-    return verbs.each([name], lambda name: move_job.begin(config, name, options.job, options.move, words))
-
-
-def _run_one(config: Config, names: list[str], options: argparse.Namespace) -> list[dict[str, Any]]:
-    verb = options.verb
     if verb in ("receive", "answer", "migrate"):
         return _move(config, names[0], options)
     if verb == "unit":
@@ -222,17 +183,13 @@ def _run_one(config: Config, names: list[str], options: argparse.Namespace) -> l
     return _lifecycle(config, names, options)
 
 
-def _refuse_units(config: Config) -> None:
+def _move(config: Config, name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     if config.manager == "systemd":
         raise HostmemError(
             "Guests of units do not move between hosts yet.",
             cause="The unit here would not know of the guest.",
             cure="Prepare the host with hypervisor_manager: direct, or save the guest.",
         )
-
-
-def _move(config: Config, name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
-    _refuse_units(config)
     if options.verb == "receive":
         wanted = ReceiveOptions(options.listen, options.port, options.plain, options.timeout, options.expected)
         return verbs.receive_guest(config, name, wanted)

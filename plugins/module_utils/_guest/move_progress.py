@@ -15,10 +15,8 @@ _SHOWN = ("step", "to", "address", "port", "method", "seen")
 
 
 def move_under_way(paths: GuestPaths) -> dict[str, Any]:
-    """``move`` with the step, the addresses and what QEMU tells of the memory (``seen``, query-migrate's ``ram``), and whether a source has
-    ``claimed`` the QEMU that waits; empty without a move."""
+    """``move`` with the step, the addresses and what QEMU tells of the memory (``seen``, query-migrate's ``ram``); empty without a move."""
     entry = Journal(paths).read() or {}
     if entry.get("step") not in MOVE_STEPS:
         return {}
-    shown = {key: entry[key] for key in _SHOWN if key in entry}
-    return {"move": {**shown, "claimed": bool(entry.get("token"))}}
+    return {"move": {key: entry[key] for key in _SHOWN if key in entry}}

@@ -114,11 +114,6 @@ class GuestPaths:
         return f"{self.state}/arrivals"
 
     @property
-    def move_job(self) -> str:
-        """The last move, here or away, that was begun as a job, and its result; survives a reboot."""
-        return f"{self.state}/move-job.json"
-
-    @property
     def checkpoint(self) -> str:
         """Directory of a saved guest's device state and manifest."""
         return f"{self.state}/checkpoint"

@@ -15,13 +15,7 @@ import pytest
 
 from ansible_collections.hostmem.qemu.plugins.module_utils._guest.version import VERSION
 from ansible_collections.hostmem.qemu.plugins.module_utils._runtime import complaints, describe
-from ansible_collections.hostmem.qemu.plugins.modules import (
-    guest,
-    guest_checkpoint,
-    guest_info,
-    guest_migration,
-    live_update,
-)
+from ansible_collections.hostmem.qemu.plugins.modules import guest, guest_checkpoint, guest_info, live_update
 
 from .module_run import run
 
@@ -29,7 +23,6 @@ ALL: list[tuple[ModuleType, dict[str, Any]]] = [
     (guest, {"name": "web1"}),
     (guest_checkpoint, {"names": ["web1"]}),
     (guest_info, {}),
-    (guest_migration, {"name": "web1", "destination": "hv2", "_step": "look"}),
     (live_update, {"all": True}),
 ]
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="the runtime is asked by root only")
