@@ -138,10 +138,7 @@ def test_older_qemu(host: EngineHost) -> None:
 
 def test_local_disk(host: EngineHost) -> None:
     with two_hosts(host) as hosts:
-        disk = host.root / "fake-disk.raw"
-        disk.write_bytes(b"\0" * (1 << 20))
-        disk.chmod(0o666)
-        hosts.boot(disks=[{"id": "d0", "path": str(disk), "format": "raw"}])
+        hosts.boot(disks=[hosts.disk()])
         with undisturbed(host, "g", hosts.look()):
             hosts.port = 1
             refuses(host.refused(*hosts.words("precopy")), "Disk d0", "A move does not copy disks", "shared: true")
@@ -150,21 +147,16 @@ def test_local_disk(host: EngineHost) -> None:
 def test_disk_of_another_file_system(host: EngineHost) -> None:
     """The same path, but not the same file: what the guest would find there is not its disk."""
     with two_hosts(host) as hosts:
-        disk = host.root / "fake-disk.raw"
-        disk.write_bytes(b"\0" * (1 << 20))
-        disk.chmod(0o666)
-        hosts.boot(disks=[{"id": "d0", "path": str(disk), "format": "raw", "shared": True}])
+        disk = hosts.disk(shared=True)
+        hosts.boot(disks=[disk])
         with host.patched("_guest/move_terms.py", "{found.inode}", "{found.inode + 1}"):
-            refused(hosts, f"{disk} is another file here than there")
+            refused(hosts, f"{disk['path']} is another file here than there")
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_shared_disk(host: EngineHost, method: str) -> None:
     with two_hosts(host) as hosts:
-        disk = host.root / "fake-disk.raw"
-        disk.write_bytes(b"\0" * (1 << 20))
-        disk.chmod(0o666)
-        hosts.boot(disks=[{"id": "d0", "path": str(disk), "format": "raw", "shared": True}])
+        hosts.boot(disks=[hosts.disk(shared=True)])
         hosts.move(method)
         hosts.assert_arrived()
 

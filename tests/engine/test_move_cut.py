@@ -19,7 +19,7 @@ from support.engine import EngineHost, wait_until
 from support.moves import TwoHosts, answer_of, hasty, impatient, result_of, two_hosts
 from support.slow_wire import SlowWire
 from support.sound import refuses
-from support.wired_moves import PATIENT, in_postcopy, wired
+from support.wired_moves import PATIENT, begun_postcopy, wired
 
 
 def wait_for_more(wire: SlowWire, before: int) -> None:
@@ -32,9 +32,7 @@ def test_postcopy_cut(host: EngineHost, times: int) -> None:
     with two_hosts(host, "11.1" if times == 1 else "10.0") as hosts:
         hosts.boot()
         with wired(hosts) as wire:
-            receiving = hosts.wait_for_guest()
-            sending = host.begin(*hosts.words("postcopy", *PATIENT))
-            in_postcopy(hosts, sending)
+            receiving, sending = begun_postcopy(hosts)
             for _time in range(times):
                 before = wire.connections
                 wire.cut()
@@ -51,9 +49,7 @@ def test_postcopy_on_a_silent_network(host: EngineHost) -> None:
     with two_hosts(host) as hosts, host.patched("_guest/departure.py", "STALL = 10.0", "STALL = 2.0"):
         hosts.boot()
         with wired(hosts) as wire:
-            receiving = hosts.wait_for_guest()
-            sending = host.begin(*hosts.words("postcopy", *PATIENT))
-            in_postcopy(hosts, sending)
+            receiving, sending = begun_postcopy(hosts)
             before = wire.connections
             wire.fall_silent()
             wait_for_more(wire, before)
@@ -68,9 +64,7 @@ def test_postcopy_cut_and_source_runtime_killed(host: EngineHost) -> None:
     with two_hosts(host) as hosts:
         hosts.boot()
         with wired(hosts) as wire:
-            receiving = hosts.wait_for_guest()
-            sending = host.begin(*hosts.words("postcopy", *PATIENT))
-            in_postcopy(hosts, sending)
+            receiving, sending = begun_postcopy(hosts)
             before = wire.connections
             hosts.kill_runtime(host)
             wire.cut()
@@ -187,9 +181,7 @@ def test_order_that_takes_long(host: EngineHost) -> None:
     with two_hosts(host) as hosts, impatient(hosts), host.patched("_guest/departure.py", anchor, slow):
         hosts.boot()
         with wired(hosts) as wire:
-            receiving = hosts.wait_for_guest()
-            sending = host.begin(*hosts.words("postcopy", *PATIENT))
-            in_postcopy(hosts, sending)
+            receiving, sending = begun_postcopy(hosts)
             wire.hasten(1e9)
             assert result_of(sending)["changed"]
             result_of(receiving)
@@ -201,9 +193,7 @@ def test_source_qemu_killed_in_postcopy(host: EngineHost) -> None:
     with two_hosts(host) as hosts, host.patched("_guest/move_orphan.py", "_NOTICE = 15.0", "_NOTICE = 1.0"):
         hosts.boot()
         with wired(hosts) as wire:
-            receiving = hosts.wait_for_guest()
-            sending = host.begin(*hosts.words("postcopy", *PATIENT))
-            in_postcopy(hosts, sending)
+            receiving, sending = begun_postcopy(hosts)
             wire.fall_silent()
             os.kill(host.only_qemu("g"), signal.SIGKILL)
             sent = answer_of(sending)
@@ -250,9 +240,7 @@ def test_stop_in_the_middle(host: EngineHost) -> None:
 
 def in_doubt_in_postcopy(hosts: TwoHosts, wire: SlowWire) -> tuple[subprocess.Popen[str], int]:
     """The guest runs on the target, a part of its memory is here, and the target's runtime does not answer: its verb, and that runtime."""
-    receiving = hosts.wait_for_guest()
-    sending = hosts.source.begin(*hosts.words("postcopy", *PATIENT))
-    in_postcopy(hosts, sending)
+    receiving, sending = begun_postcopy(hosts)
     wait_until(lambda: hosts.target.info("g").get("move", {}).get("step") == "arrived", "no order came")
     runtime = json.loads((hosts.target.run_directory("g") / "journal.json").read_text())["pid"]
     os.kill(runtime, signal.SIGSTOP)
@@ -305,9 +293,7 @@ def test_silent_qemu_has_the_whole_guest(host: EngineHost) -> None:
             host.patched("_guest/move_orphan.py", "_NOTICE = 15.0", "_NOTICE = 1.0"),
             hosts.target.patched("_guest/qmp.py", "COMMAND_TIMEOUT = 10.0", "COMMAND_TIMEOUT = 2.0"),
         ):
-            receiving = hosts.wait_for_guest()
-            sending = host.begin(*hosts.words("postcopy", *PATIENT))
-            in_postcopy(hosts, sending)
+            receiving, sending = begun_postcopy(hosts)
             wait_until(lambda: host.run_states("g")[-1].new == "postmigrate", "not everything is sent")
             os.kill(hosts.target.only_qemu("g"), signal.SIGSTOP)
             go.touch()

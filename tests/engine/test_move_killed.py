@@ -174,15 +174,13 @@ def test_start_before_anybody_has_recovered(host: EngineHost) -> None:
 def test_images_that_are_still_held(host: EngineHost) -> None:
     """As a QEMU before 10 does at the target, until its runtime, which hangs, ends it: the guest goes on at the source when it can."""
     with two_hosts(host) as hosts:
-        disk = host.root / "fake-disk.raw"
-        disk.write_bytes(b"\0" * (1 << 20))
-        disk.chmod(0o666)
-        hosts.boot(disks=[{"id": "d0", "path": str(disk), "format": "raw", "shared": True}])
+        disk = hosts.disk(shared=True)
+        hosts.boot(disks=[disk])
         with host.at_step("ordered", once(host, STOP), "before"):
             receiving = hosts.wait_for_guest()
             sending = host.begin(*hosts.words("precopy"))
             wait_until(host.stopped_runtimes, "the move has not come as far")
-            with disk.open("rb") as held:
+            with open(disk["path"], "rb") as held:
                 fcntl.lockf(held, fcntl.LOCK_SH, 1, NOBODY_ELSE_WRITES)
                 for pid in host.stopped_runtimes():
                     os.kill(pid, signal.SIGKILL)
@@ -197,10 +195,8 @@ def test_who_waits_for_images_is_not_taken_to_hang(host: EngineHost) -> None:
     """Going back can take longer than a step of the journal has."""
     with two_hosts(host) as hosts, impatient(hosts), contextlib.ExitStack() as stack:
         hosts.patience = []  # which a step has in addition
-        disk = host.root / "fake-disk.raw"
-        disk.write_bytes(b"\0" * (1 << 20))
-        disk.chmod(0o666)
-        hosts.boot(disks=[{"id": "d0", "path": str(disk), "format": "raw", "shared": True}])
+        disk = hosts.disk(shared=True)
+        hosts.boot(disks=[disk])
         loads = '            status, run_state = await self._status(), ""\n'
         dies = "            import os; os.kill(self._generation.alive.pid, 9)\n"
         stack.enter_context(hosts.target.patched("_guest/arrival.py", loads, dies + loads))
@@ -209,7 +205,7 @@ def test_who_waits_for_images_is_not_taken_to_hang(host: EngineHost) -> None:
         receiving = hosts.wait_for_guest()
         sending = host.begin(*hosts.words("precopy"))
         wait_until(host.stopped_runtimes, "the move has not come as far")
-        with disk.open("rb") as held:
+        with open(disk["path"], "rb") as held:
             fcntl.lockf(held, fcntl.LOCK_SH, 1, NOBODY_ELSE_WRITES)
             for pid in host.stopped_runtimes():
                 os.kill(pid, signal.SIGCONT)

@@ -36,7 +36,7 @@ from support.moves import (
     two_hosts,
 )
 from support.sound import refuses
-from support.wired_moves import PATIENT, in_postcopy, wired
+from support.wired_moves import PATIENT, begun_postcopy, wired
 
 METHODS = ["precopy", "postcopy"]
 KILL = "os.kill(os.getpid(), 9)"
@@ -338,9 +338,7 @@ def test_gone_in_postcopy(host: EngineHost) -> None:
     with two_hosts(host) as hosts:
         hosts.boot()
         with wired(hosts) as wire, hasty(host):
-            receiving = hosts.wait_for_guest()
-            sending = host.begin(*hosts.words("postcopy", *PATIENT))
-            in_postcopy(hosts, sending)
+            receiving, sending = begun_postcopy(hosts)
             wait_until(lambda: kept(hosts.target) == ["runs-in-part"], "it is not known to run there")
             wire.fall_silent()
             go_down(hosts.target, receiving)
@@ -359,9 +357,7 @@ def test_target_qemu_and_runtime_killed_in_postcopy(host: EngineHost) -> None:
     with two_hosts(host) as hosts:
         hosts.boot()
         with wired(hosts) as wire, hasty(host):
-            receiving = hosts.wait_for_guest()
-            sending = host.begin(*hosts.words("postcopy", *PATIENT))
-            in_postcopy(hosts, sending)
+            receiving, sending = begun_postcopy(hosts)
             wait_until(lambda: hosts.target.info("g").get("move", {}).get("step") == "arrived", "no order came")
             wait_until(lambda: kept(hosts.target) == ["runs-in-part"], "it is not known to run there")
             wire.fall_silent()
@@ -497,9 +493,7 @@ def test_source_gone_in_postcopy(host: EngineHost) -> None:
     with two_hosts(host) as hosts:
         hosts.boot()
         with wired(hosts) as wire:
-            receiving = hosts.wait_for_guest()
-            sending = host.begin(*hosts.words("postcopy", *PATIENT))
-            in_postcopy(hosts, sending)
+            receiving, sending = begun_postcopy(hosts)
             wire.fall_silent()
             go_down(host, sending)
             wire.cut()

@@ -66,6 +66,13 @@ class TwoHosts:
         self.page = self.source.boot(self.name, **changes)
         self.target.define(self.target.heartbeat(self.name, **changes))
 
+    def disk(self, **changes: Any) -> dict[str, Any]:
+        """What a definition says of an empty disk, in a file that both hosts have."""
+        path = self.source.root / "fake-disk.raw"
+        path.write_bytes(b"\0" * (1 << 20))
+        path.chmod(0o666)
+        return {"id": "d0", "path": str(path), "format": "raw", **changes}
+
     # --- moves
 
     def look(self) -> Any:

@@ -41,11 +41,14 @@ def wired(hosts: TwoHosts) -> Iterator[SlowWire]:
         yield wire
 
 
-def in_postcopy(hosts: TwoHosts, verb: subprocess.Popen[str]) -> None:
-    """Wait until the guest runs on the target, while a part of its memory is still on the source."""
+def begun_postcopy(hosts: TwoHosts) -> tuple[subprocess.Popen[str], subprocess.Popen[str]]:
+    """The verb that waits on the target, and the one that sends, when the guest runs on the target and a part of its memory is still on the source."""
 
     def runs_there() -> bool:
         return any(state.new == "running" for state in hosts.target.run_states(hosts.name))
 
-    wait_until(lambda: runs_there() or verb.poll() is not None, "no post-copy began")
-    assert verb.poll() is None, verb.communicate()
+    receiving = hosts.wait_for_guest()
+    sending = hosts.source.begin(*hosts.words("postcopy", *PATIENT))
+    wait_until(lambda: runs_there() or sending.poll() is not None, "no post-copy began")
+    assert sending.poll() is None, sending.communicate()
+    return receiving, sending

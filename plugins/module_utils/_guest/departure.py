@@ -21,7 +21,7 @@ from .errors import CommandRefused, HostmemError
 from .generations import Generation, make_current
 from .handover import cancel, end
 from .journal import ORDERED, Journal
-from .move_channel import inet, take_down
+from .move_channel import in_postcopy, inet, take_down
 from .move_line import ALIVE, CONTINUE, FINISH, GIVE_UP, REJOIN, Line, in_doubt
 from .move_mark import unmark_leaving
 from .move_orphan import GuestLost, bury, forget_departed, settle_orphan
@@ -139,7 +139,7 @@ class Departure:
             raise in_doubt(
                 self.paths.name, self.line, HostmemError("Its answer is none to the order.", str(answer), _AGAIN)
             )
-        if await self._in_postcopy():
+        if await in_postcopy(self.qmp):
             await self._bury_lost({"lost": f"Post-copy had begun. {why}"})
         await self.go_back()
         raise HostmemError(
@@ -181,9 +181,6 @@ class Departure:
             )
         await dismiss(self.generation, self.qmp)
         raise bury(self.paths, self.line, why)
-
-    async def _in_postcopy(self) -> bool:
-        return str((await self.qmp.migration()).get("status")).startswith("postcopy")
 
     async def finish(self) -> None:
         """The guest runs there: once everything is there, the QEMU here is ended.
@@ -360,7 +357,7 @@ class Departure:
         with suppress(CommandRefused):  # post-copy began in this moment
             await cancel(self.qmp)
         await self._end_device_state()
-        if await self._in_postcopy():
+        if await in_postcopy(self.qmp):
             return False
         await self.go_back()
         return True

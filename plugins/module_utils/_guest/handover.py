@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection
+from typing import Any
 
 from .._host.files import remove_file
 from .._host.processes import Process
@@ -26,6 +27,8 @@ _CANCEL_TIMEOUT = 30.0
 _UNDER_WAY = frozenset(("setup", "active", "device", "wait-unplug", "pre-switchover", "cancelling", "failing", "colo"))
 # What the methods of a live update turn on; all are off in a guest's QEMU between two updates, as by default.
 CAPABILITIES = ("return-path", "events", "x-ignore-shared")
+# Bytes per second: QEMU's own limit (128 MiB/s) is for networks of old.
+BANDWIDTH = 1 << 40
 
 
 async def set_mode(qmp: Qmp, mode: str, capabilities: Collection[str]) -> None:
@@ -34,14 +37,20 @@ async def set_mode(qmp: Qmp, mode: str, capabilities: Collection[str]) -> None:
     await set_capabilities(qmp, capabilities)
 
 
-async def set_capabilities(qmp: Qmp, on: Collection[str]) -> None:
-    """These of our capabilities on, the others off.
+async def set_capabilities(qmp: Qmp, on: Collection[str], known: Collection[str] = CAPABILITIES) -> None:
+    """These of the ``known`` capabilities on, the others off.
 
     return-path: without it the source reports success as soon as the bytes are in the socket. events: no polling.
     x-ignore-shared: memory in shared, named files is not copied.
     """
-    wanted = [{"capability": name, "state": name in on} for name in CAPABILITIES]
+    wanted = [{"capability": name, "state": name in on} for name in known]
     await qmp.execute("migrate-set-capabilities", capabilities=wanted)
+
+
+async def kept_parameters(qmp: Qmp, names: Collection[str]) -> dict[str, Any]:
+    """Migration parameters that are about to be changed, as the guest's QEMU has them: to be put back."""
+    now = await qmp.execute("query-migrate-parameters")
+    return {name: now[name] for name in names}
 
 
 async def blocked_reasons(qmp: Qmp, mode: str) -> list[str]:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from .errors import CommandRefused, HostmemError
-from .handover import CAPABILITIES
+from .handover import BANDWIDTH, CAPABILITIES, set_capabilities
 from .move_credentials import ADMITTED_ID, QEMU_ID, Credentials
 from .qmp import Qmp
 
@@ -20,8 +20,8 @@ from .qmp import Qmp
 _ALWAYS = ("events", "return-path", "pause-before-switchover")
 _POSTCOPY = ("postcopy-ram", "postcopy-preempt")
 _OURS = (*CAPABILITIES, "pause-before-switchover", *_POSTCOPY)
-# Bytes per second: QEMU's own limit (128 MiB/s) is for networks of old.
-_BANDWIDTH = 1 << 40
+# Parameters that set_pace() changes.
+CHANGED = ("max-bandwidth", "downtime-limit")
 _LONGEST_DOWNTIME = 300  # ms, QEMU's own
 
 
@@ -51,7 +51,7 @@ async def set_up(qmp: Qmp, postcopy: bool, credentials: Credentials | None, endp
     :param hostname: for the client: the name in the server's certificate.
     :raises CommandRefused: QEMU cannot do post-copy with this memory, or on this host.
     """
-    await _set_capabilities(qmp, _ALWAYS + (_POSTCOPY if postcopy else ()))
+    await set_capabilities(qmp, _ALWAYS + (_POSTCOPY if postcopy else ()), _OURS)
     if credentials:
         with suppress(CommandRefused):  # of an earlier attempt
             await qmp.execute("object-del", id=QEMU_ID)
@@ -67,16 +67,10 @@ async def admit_only(qmp: Qmp, subject: str) -> None:
     await qmp.execute("migrate-set-parameters", tls_authz=ADMITTED_ID)
 
 
-async def kept_parameters(qmp: Qmp) -> dict[str, Any]:
-    """Parameters that ``set_pace`` changes, as the guest's QEMU has them: to be put back."""
-    now = await qmp.execute("query-migrate-parameters")
-    return {key: now[key] for key in ("max-bandwidth", "downtime-limit")}
-
-
 async def set_pace(qmp: Qmp, longest_pause: float) -> None:
     """For the source: no limit but the network's, and the longest pause in seconds with which QEMU may end a pre-copy."""
     limit = min(_LONGEST_DOWNTIME, round(longest_pause * 500))
-    await qmp.execute("migrate-set-parameters", max_bandwidth=_BANDWIDTH, downtime_limit=limit)
+    await qmp.execute("migrate-set-parameters", max_bandwidth=BANDWIDTH, downtime_limit=limit)
 
 
 async def state(qmp: Qmp) -> dict[str, Any]:
@@ -91,7 +85,7 @@ async def take_down(qmp: Qmp, kept: dict[str, Any]) -> None:
 
     :param kept: parameters to put back.
     """
-    await _set_capabilities(qmp, ())
+    await set_capabilities(qmp, (), _OURS)
     await qmp.execute("migrate-set-parameters", mode="normal", tls_creds="", tls_hostname="", tls_authz="")
     if kept:
         await qmp.send("migrate-set-parameters", kept)
@@ -100,9 +94,9 @@ async def take_down(qmp: Qmp, kept: dict[str, Any]) -> None:
             await qmp.execute("object-del", id=added)
 
 
-async def _set_capabilities(qmp: Qmp, on: tuple[str, ...]) -> None:
-    wanted = [{"capability": name, "state": name in on} for name in _OURS]
-    await qmp.execute("migrate-set-capabilities", capabilities=wanted)
+async def in_postcopy(qmp: Qmp) -> bool:
+    """Whether a post-copy is under way, or paused: the guest may run on the other host."""
+    return str((await qmp.migration()).get("status")).startswith("postcopy")
 
 
 async def listening_port(qmp: Qmp) -> int:

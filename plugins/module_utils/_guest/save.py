@@ -31,7 +31,7 @@ from .device_sync import DeviceSync
 from .disks import remember_images
 from .errors import HostmemError, Refused, refuse
 from .generations import Generation, forget_all
-from .handover import blocked_reasons
+from .handover import blocked_reasons, kept_parameters
 from .journal import SAVING, Journal
 from .locks import VerbLock
 from .manifest import Manifest, definition_digest, layout_digest
@@ -42,7 +42,7 @@ from .recovery import recover_after, settled, unsettled_refused
 from .recovery_checkpoint import dismiss
 from .running_mark import unmark_running
 from .saved_memory import MemoryPlan, lasting_files, plan_memory, saved_blocks, saved_nvdimms
-from .saving_qemu import MODE, go_on, has_let_go, kept_parameters, prepare_to_save
+from .saving_qemu import CHANGED, MODE, go_on, has_let_go, prepare_to_save
 from .sealing import image_files, image_states, sealed
 from .sizes import format_size
 from .store import load_guest
@@ -246,7 +246,7 @@ class _Save:
             f"The memory of guest {self._paths.name}", self._sync_limit, "Raise hypervisor_save_timeout."
         )
         await memory.sync(self._files)
-        kept = await kept_parameters(self._qmp)
+        kept = await kept_parameters(self._qmp, CHANGED)
         facts = {
             "generation": self._old.number,
             "was_running": self._was_running,

@@ -11,25 +11,20 @@ import time
 from typing import Any
 
 from .errors import HostmemError
-from .handover import cancel, set_mode, set_normal
+from .handover import BANDWIDTH, cancel, set_mode, set_normal
 from .qmp import Qmp
 
 MODE = "cpr-reboot"
-# Bytes per second: QEMU's own limit (128 MiB/s) is for networks.
-_BANDWIDTH = 1 << 40
+# Migration parameters that a save changes, to be kept until its end.
+CHANGED = ("max-bandwidth",)
 # A guest in one of these needs nothing but its own time: one that is suspended wakes when it is told to.
 _ON = ("running", "suspended")
 _REST_TIMEOUT = 10.0
 
 
-async def kept_parameters(qmp: Qmp) -> dict[str, Any]:
-    """Migration parameters that a save changes, as the guest's QEMU has them: to be kept until the end of the save."""
-    return {"max-bandwidth": (await qmp.execute("query-migrate-parameters"))["max-bandwidth"]}
-
-
 async def prepare_to_save(qmp: Qmp, ignore_shared: bool) -> None:
-    """See ``kept_parameters``."""
-    await qmp.execute("migrate-set-parameters", max_bandwidth=_BANDWIDTH)
+    """See ``CHANGED``."""
+    await qmp.execute("migrate-set-parameters", max_bandwidth=BANDWIDTH)
     await prepare_to_load(qmp, ignore_shared)
 
 
@@ -47,7 +42,7 @@ async def load_state(qmp: Qmp, uri: str, version: tuple[int, int, int]) -> None:
 async def go_on(qmp: Qmp, was_running: bool, kept: dict[str, Any]) -> None:
     """Let the guest go on in the QEMU that was to save it; what that has written is worth nothing from here on.
 
-    :param kept: ``kept_parameters`` of before.
+    :param kept: parameters of before, by ``CHANGED``.
     :raises HostmemError: it does not.
     """
     status = await _at_rest(qmp)

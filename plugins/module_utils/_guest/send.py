@@ -20,10 +20,10 @@ from .config import Config
 from .departure import STALL, Departure, Flow, Progress
 from .errors import HostmemError, Refused, refuse
 from .generations import Generation, living_generations
-from .handover import blocked_reasons
+from .handover import blocked_reasons, kept_parameters
 from .journal import SENDING
 from .locks import VerbLock
-from .move_channel import inet, kept_parameters, set_pace, set_up, state
+from .move_channel import CHANGED, inet, set_pace, set_up, state
 from .move_credentials import Credentials, find_credentials
 from .move_line import ALIVE, BEGIN, TERMS, Line
 from .move_mark import Leaving, left_by, mark_leaving
@@ -110,7 +110,7 @@ async def _migrate_from(
             method=options.method,
             was_running=terms.was_running,
             max_pause=pause,
-            parameters=await kept_parameters(qmp),
+            parameters=await kept_parameters(qmp, CHANGED),
         )
         move = _Move(Departure(paths, here, qmp, line, progress), terms, credentials, options.timeout)
         return {**report, "how": "moved", **qemus, **await move.run()}

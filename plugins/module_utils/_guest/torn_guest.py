@@ -12,6 +12,7 @@ from typing import Any
 from .errors import HostmemError, Refused
 from .generations import Generation
 from .journal import ORDERED, Journal
+from .move_channel import in_postcopy
 from .move_terms import POSTCOPY
 from .paths import GuestPaths
 from .qmp import connect
@@ -37,11 +38,9 @@ async def refuse_to_tear(paths: GuestPaths, living: Iterable[Generation], why: s
 async def _has_a_part(generation: Generation, entry: dict[str, Any]) -> bool:
     try:
         qmp = await connect(generation.paths.qmp)
+        try:
+            return await in_postcopy(qmp)
+        finally:
+            await qmp.close()
     except HostmemError:
         return bool(entry.get("method") == POSTCOPY)
-    try:
-        return str((await qmp.migration()).get("status")).startswith("postcopy")
-    except HostmemError:
-        return bool(entry.get("method") == POSTCOPY)
-    finally:
-        await qmp.close()
